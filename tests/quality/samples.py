@@ -1,0 +1,82 @@
+"""Statistics of hosted tracks, made by hand, and a clock that moves when told."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf import timestamp_pb2
+
+from track.media.v1.media_service_pb2 import DataTrackStats, HostedTrackStats, RtpStreamStats
+from track_server.quality.clock import Moment
+
+EPOCH = 1_800_000_000
+"""Where the tests' time begins, in seconds since 1970 UTC."""
+
+
+def at(seconds: float) -> timestamp_pb2.Timestamp:
+    """A Timestamp of ``seconds`` after EPOCH."""
+    return timestamp_pb2.Timestamp(seconds=EPOCH + int(seconds // 1), nanos=round(seconds % 1 * 1e9))
+
+
+def stream(ssrc: int = 1, **fields: Any) -> RtpStreamStats:
+    """One RTP stream; ``remote`` is the report's time in seconds after EPOCH. Retransmissions are 0 unless given."""
+    remote = fields.pop("remote", None)
+    result = RtpStreamStats(ssrc=ssrc, **{"retransmitted_packets_sent": 0, "retransmitted_bytes_sent": 0, **fields})
+    if remote is not None:
+        result.remote_time.CopyFrom(at(remote))
+    return result
+
+
+def audio(seconds: float, **fields: Any) -> RtpStreamStats:
+    """A steady audio stream after ``seconds``: 50 packets of 100 bytes a second."""
+    return stream(**{"packets_sent": round(50 * seconds), "bytes_sent": round(5000 * seconds), **fields})
+
+
+def hosted(
+    seconds: float,
+    streams: Sequence[RtpStreamStats] = (),
+    *,
+    sid: str = "TR_1",
+    publication: str = "PUB_1",
+    data: DataTrackStats | None = None,
+) -> HostedTrackStats:
+    """The statistics of a track, ``seconds`` after EPOCH."""
+    return HostedTrackStats(
+        publication_id=publication, track_sid=sid, measure_time=at(seconds), streams=streams, data=data
+    )
+
+
+class ManualClock:
+    """Stands still until `advance` moves it; wakes who sleeps on the way, in order."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    def now(self) -> Moment:
+        return Moment(EPOCH + self._now_s, self._now_s)
+
+    async def sleep(self, seconds: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self._now_s + seconds, future))
+        await future
+
+    async def advance(self, seconds: float) -> None:
+        """Moves on, and lets everything run that can."""
+        until_s = self._now_s + seconds
+        await settle()
+        while due := [entry for entry in self._sleepers if entry[0] <= until_s + 1e-9]:
+            entry = min(due, key=lambda entry: entry[0])
+            self._sleepers.remove(entry)
+            self._now_s = max(self._now_s, entry[0])
+            if not entry[1].done():
+                entry[1].set_result(None)
+            await settle()
+        self._now_s = until_s
+        await settle()
+
+
+async def settle() -> None:
+    """Lets every task run until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -1,0 +1,99 @@
+"""What a principal may do: pure decisions over its grants, as access.proto's `Permission` says.
+
+A denial tells what grant is missing. It depends on the token and the request alone, never on what exists.
+"""
+
+from typing import Final
+
+from track.v1.access_pb2 import Permission
+from track.v1.track_pb2 import TrackSource, TrackType
+from track_server.access.principal import Grants, Principal
+from track_server.errors import PermissionDenied
+
+# Permissions that are not about a room: a request without `room` may only need one of these.
+ROOMLESS: Final = frozenset({Permission.PERMISSION_READ_SERVER, Permission.PERMISSION_HOST_MEDIA})
+
+_NEEDS: Final = {
+    Permission.PERMISSION_READ_TRACKS: "roomJoin or roomAdmin of that room, or roomList",
+    Permission.PERMISSION_PUBLISH: "roomAdmin of that room, or roomJoin of it with canPublish or canPublishData",
+    Permission.PERMISSION_MUTE: "roomAdmin of that room, or roomJoin of it with canPublish or canPublishData",
+    Permission.PERMISSION_SUBSCRIBE: "roomAdmin of that room, or roomJoin of it with canSubscribe",
+    Permission.PERMISSION_HOST_MEDIA: "the agent grant",
+}
+
+
+def is_admin(principal: Principal, room: str) -> bool:
+    """Whether the principal may act on everybody in the room: `roomAdmin` counts for the granted room alone."""
+    grants = principal.grants
+    return principal.unrestricted or (grants.room_admin and room != "" and grants.room == room)
+
+
+def room_level(permission: "Permission.ValueType", principal: Principal, room: str) -> None:
+    """Check what can be told from the room alone; raises PermissionDenied.
+
+    Passing is not enough to act: `require_target` decides about each participant that is acted on.
+    """
+    if not _room_allows(permission, principal, room):
+        needs = _NEEDS.get(permission, "a permission that nobody has")
+        raise PermissionDenied(f"The access token does not allow this: it needs {needs}.")
+
+
+def require_target(
+    principal: Principal,
+    permission: "Permission.ValueType",
+    room: str,
+    identity: str,
+    *,
+    source: "TrackSource.ValueType" = TrackSource.TRACK_SOURCE_UNSPECIFIED,
+    track_type: "TrackType.ValueType" = TrackType.TRACK_TYPE_UNSPECIFIED,
+) -> None:
+    """Check that the principal may act on the participant ``identity`` of the room; raises PermissionDenied.
+
+    For PERMISSION_PUBLISH and PERMISSION_MUTE, ``source`` and ``track_type`` are the track's; for
+    PERMISSION_SUBSCRIBE they do not matter.
+    """
+    if is_admin(principal, room):
+        return
+    if not _joins(principal.grants, room) or principal.identity == "" or principal.identity != identity:
+        raise PermissionDenied("The access token allows acting on its own participant only: others need roomAdmin.")
+    if permission == Permission.PERMISSION_SUBSCRIBE:
+        if not principal.grants.can_subscribe:
+            raise PermissionDenied("The access token does not allow this: it needs canSubscribe, or roomAdmin.")
+    elif permission in (Permission.PERMISSION_PUBLISH, Permission.PERMISSION_MUTE):
+        _require_publishing(principal.grants, source, track_type)
+    else:
+        raise PermissionDenied("The access token does not allow this.")
+
+
+def _room_allows(permission: "Permission.ValueType", principal: Principal, room: str) -> bool:
+    grants = principal.grants
+    if principal.unrestricted:
+        return permission != Permission.PERMISSION_UNSPECIFIED
+    joins = _joins(grants, room)
+    match permission:
+        case Permission.PERMISSION_READ_SERVER:
+            return True
+        case Permission.PERMISSION_READ_TRACKS:
+            return joins or is_admin(principal, room) or grants.room_list
+        case Permission.PERMISSION_PUBLISH | Permission.PERMISSION_MUTE:
+            return is_admin(principal, room) or (joins and (grants.can_publish or grants.can_publish_data))
+        case Permission.PERMISSION_SUBSCRIBE:
+            return is_admin(principal, room) or (joins and grants.can_subscribe)
+        case Permission.PERMISSION_HOST_MEDIA:
+            return grants.agent
+    return False
+
+
+def _joins(grants: Grants, room: str) -> bool:
+    return grants.room_join and room != "" and grants.room == room
+
+
+def _require_publishing(grants: Grants, source: "TrackSource.ValueType", track_type: "TrackType.ValueType") -> None:
+    if track_type == TrackType.TRACK_TYPE_DATA:
+        if not grants.can_publish_data:
+            raise PermissionDenied("The access token does not allow this: it needs canPublishData, or roomAdmin.")
+        return
+    if not grants.can_publish:
+        raise PermissionDenied("The access token does not allow this: it needs canPublish, or roomAdmin.")
+    if grants.can_publish_sources and source not in grants.can_publish_sources:
+        raise PermissionDenied("The access token does not allow this: canPublishSources does not list the source.")

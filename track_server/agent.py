@@ -1,0 +1,9 @@
+"""Names that the server and its media workers agree on."""
+
+from typing import Final
+
+AGENT_NAME: Final = "track-media"
+"""Under which workers register with LiveKit, and jobs are dispatched."""
+
+SESSION_ATTRIBUTE: Final = "track.session"
+"""Participant attribute of a hosted participant: the id of its session. It tells ours from others' of the same identity."""

@@ -1,0 +1,43 @@
+"""Who calls, and whether the call's declared permission is theirs in the request's room."""
+
+from typing import Any
+
+from track_server.access.rules import room_level
+from track_server.access.tokens import Authenticator
+from track_server.interceptors.context import Call
+from track_server.interceptors.method import Handler, Method
+
+
+class Authentication:
+    """Tells who calls."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    def wrap(self, method: Method, inner: Handler) -> Handler:
+        """See Concern."""
+        if not method.ours:
+            return inner
+        authenticate = self._authenticator.authenticate
+
+        async def handle(request: Any, call: Call) -> Any:
+            call.principal = await authenticate(call.authorization)
+            return await inner(request, call)
+
+        return handle
+
+
+class Authorisation:
+    """Checks the permission that the RPC declares. Whom it acts on is checked further below, where that is known."""
+
+    def wrap(self, method: Method, inner: Handler) -> Handler:
+        """See Concern."""
+        if not method.ours:
+            return inner
+        permission = method.permission
+
+        async def handle(request: Any, call: Call) -> Any:
+            room_level(permission, call.caller, call.room)
+            return await inner(request, call)
+
+        return handle

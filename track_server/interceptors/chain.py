@@ -1,0 +1,142 @@
+"""The chain that every call passes, in one order, put together once per RPC and kept."""
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf import descriptor_pool
+from grpc import aio
+from prometheus_client import CollectorRegistry
+
+# Loads the service's descriptor: generated service code imports the messages' files alone, and this one has none.
+from track.v1 import track_service_pb2 as _track_service_pb2  # noqa: F401
+from track_server.access.tokens import Authenticator
+from track_server.interceptors.access import Authentication, Authorisation
+from track_server.interceptors.context import entry
+from track_server.interceptors.drain import Draining
+from track_server.interceptors.errors import ErrorStatuses
+from track_server.interceptors.handlers import adapted, behavior_of, registered
+from track_server.interceptors.idempotency import Idempotency
+from track_server.interceptors.log import CallLog
+from track_server.interceptors.method import Concern, ContractError, Method, declared
+from track_server.interceptors.metrics import CallMetrics
+from track_server.interceptors.validation import Messages
+from track_server.store.records import Store
+
+
+class Chain:
+    """The concerns in their order. One for all listeners of a server; `async with` owns the mutations that run.
+
+    ``draining`` is the switch that the server's shutdown turns.
+    """
+
+    def __init__(
+        self, *, authenticator: Authenticator, store: Store, registry: CollectorRegistry, draining: Draining
+    ) -> None:
+        self._idempotency = Idempotency(store)
+        # Outermost first. Before all of them, `context.entry` makes the Call, which each of them needs.
+        self.concerns: tuple[tuple[str, Concern], ...] = (
+            # Outside of errors, to see the status in which everything ends.
+            ("log", CallLog()),
+            ("metrics", CallMetrics(registry)),
+            # Outside of all that may raise.
+            ("errors", ErrorStatuses()),
+            # Before any work is put into a call that is refused, and around every stream that is to be ended.
+            ("drain", draining),
+            # Before the request is decoded: nobody whom we do not know makes us parse anything.
+            ("authentication", Authentication(authenticator)),
+            # Before authorisation, which needs the request's room; a nameless room is a wrong request, not a denial.
+            ("messages", Messages()),
+            # Before idempotency, which would hand out answers.
+            ("authorisation", Authorisation()),
+            # Innermost: what it keeps for later is the handler's own answer.
+            ("idempotency", self._idempotency),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the mutations that still run. May be called twice."""
+        await self._idempotency.aclose()
+
+    def around(self, method: Method, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
+        """The handler to register for an RPC that the servicer's method ``behavior`` serves."""
+        handler = adapted(method, behavior)
+        for _, concern in reversed(self.concerns):
+            handler = concern.wrap(method, handler)
+        return registered(method, entry(method, handler))
+
+
+class ChainedServer(aio.Server):
+    """A `grpc.aio.Server` whose RPCs all pass the chain: give it to `add_..._to_server` in the server's place.
+
+    Registering raises ContractError for an RPC that may not be served: every service other than health and reflection
+    must declare permissions.
+    """
+
+    def __init__(self, server: aio.Server, chain: Chain) -> None:
+        self._server = server
+        self._chain = chain
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Register services, each RPC wrapped now and for good."""
+        for service in generic_rpc_handlers:
+            if not isinstance(service, grpc.ServiceRpcHandler):
+                raise ContractError(f"{service!r} serves any method name, so its permissions cannot be known.")
+            name = service.service_name()
+            wrapped = self._wrapped(name, service)
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, wrapped),))
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """Nothing: generated code registers the same handlers generically, and that is what grpc.aio looks at."""
+
+    def _wrapped(self, service: str, handlers: grpc.GenericRpcHandler) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
+        try:
+            descriptor = descriptor_pool.Default().FindServiceByName(service)
+        except KeyError:
+            raise ContractError(f"{service} has no descriptor, so its permissions cannot be known.") from None
+        wrapped = {}
+        for rpc in descriptor.methods:
+            handler = handlers.service(_Details(f"/{service}/{rpc.name}"))
+            if handler is None:
+                raise ContractError(f"/{service}/{rpc.name} is in the contract, but nothing serves it.")
+            decode, encode = handler.request_deserializer, handler.response_serializer
+            if decode is None or encode is None:
+                raise ContractError(f"/{service}/{rpc.name} is registered without its message types.")
+            wrapped[rpc.name] = self._chain.around(declared(rpc, decode, encode), behavior_of(handler))
+        return wrapped
+
+    def add_insecure_port(self, address: str) -> int:
+        """As of the server."""
+        return self._server.add_insecure_port(address)
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """As of the server."""
+        return self._server.add_secure_port(address, server_credentials)
+
+    async def start(self) -> None:
+        """As of the server."""
+        await self._server.start()
+
+    async def stop(self, grace: float | None) -> None:
+        """As of the server."""
+        await self._server.stop(grace)
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  gRPC's own signature
+        """As of the server."""
+        return await self._server.wait_for_termination(timeout)
+
+
+class _Details(grpc.HandlerCallDetails):
+    """Asks a generic handler for one method."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.invocation_metadata = ()

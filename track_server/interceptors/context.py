@@ -1,0 +1,116 @@
+"""The call that is being served: who calls, how long it may take, under which id it is found in the log."""
+
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+from grpc import aio
+
+from track_server.access.principal import Principal
+from track_server.interceptors.method import Handler, Method
+
+# What a command waits for evidence where the call has no deadline.
+DEFAULT_WAIT_S: Final = 10.0
+# The answer must reach the caller before its deadline: leave 10 % of what remains, 50 ms at least.
+_ANSWER_SHARE: Final = 0.1
+_ANSWER_MIN_S: Final = 0.05
+
+REQUEST_ID: Final = "x-request-id"
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
+
+_current: ContextVar["Call"] = ContextVar("current_call")
+
+
+class Call:
+    """One call. Made by the chain; `current_call` finds it from anywhere below."""
+
+    __slots__ = (
+        "authorization",
+        "cause",
+        "code",
+        "context",
+        "deadline",
+        "method",
+        "operation_key",
+        "principal",
+        "reason",
+        "received",
+        "request_id",
+        "room",
+        "sent",
+        "started",
+        "write",
+    )
+
+    def __init__(self, method: Method, context: "aio.ServicerContext[Any, Any]") -> None:
+        self.method = method
+        self.context = context
+        self.started = time.monotonic()
+        """When it began, in seconds of the monotonic clock."""
+        left = context.time_remaining()
+        self.deadline: float | None = None if left is None else self.started + left
+        """When it must be over, in seconds of the monotonic clock; None: it has no deadline."""
+        self.request_id = ""
+        """Under which the log and the caller know it: the caller's `x-request-id`, or one made here."""
+        self.authorization: str | None = None
+        for name, value in context.invocation_metadata() or ():
+            if name == "authorization":
+                self.authorization = value if isinstance(value, str) else None
+            elif name == REQUEST_ID and isinstance(value, str) and _SANE_ID(value):
+                self.request_id = value
+        if not self.request_id:
+            self.request_id = os.urandom(8).hex()
+        self.principal: Principal | None = None
+        """Who calls; None before it is known, and in health and reflection."""
+        self.room = ""
+        """The request's room; empty before it was validated, or where there is none."""
+        self.operation_key = ""
+        """Of a mutation: the same for a call that is sent again with its `request_id`, random without one. What must
+        happen once is to be named after it."""
+        self.code = 0
+        """gRPC status code with which it ends."""
+        self.reason = ""
+        """Reason of its failure, as in ErrorInfo."""
+        self.cause = ""
+        """What is behind its failure; for the log alone."""
+        self.sent = 0
+        """Messages streamed to the caller."""
+        self.received = 0
+        """Messages streamed by the caller."""
+        self.write: Callable[[Any], Awaitable[None]] = context.write
+        """Sends a message of a stream, as message or already as bytes."""
+
+    @property
+    def caller(self) -> Principal:
+        """Who calls. Only below the access check, where it is always known."""
+        if self.principal is None:
+            raise RuntimeError(f"{self.method.path} is not authenticated")
+        return self.principal
+
+    def remaining(self, default_s: float = DEFAULT_WAIT_S) -> float:
+        """Seconds that a command may still wait, 0 or more: until a little before the deadline, or ``default_s``."""
+        if self.deadline is None:
+            return default_s
+        left = self.deadline - time.monotonic()
+        return max(0.0, left - max(_ANSWER_MIN_S, left * _ANSWER_SHARE))
+
+
+def current_call() -> Call:
+    """The call that the running task serves; raises LookupError outside of one."""
+    return _current.get()
+
+
+def entry(method: Method, inner: Handler) -> "Callable[[Any, aio.ServicerContext[Any, Any]], Awaitable[Any]]":
+    """The handler that gRPC calls: makes the Call, and tells the caller its id in the trailing metadata."""
+
+    async def handle(request: Any, context: "aio.ServicerContext[Any, Any]") -> Any:
+        call = Call(method, context)
+        # Every RPC runs in a task, and so in a context, of its own: nothing to reset.
+        _current.set(call)
+        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+        return await inner(request, call)
+
+    return handle

@@ -1,0 +1,97 @@
+"""What the contract declares of an RPC, read from its descriptor once."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from google.protobuf.descriptor import MethodDescriptor
+
+from track.v1 import access_pb2
+from track.v1.access_pb2 import Permission
+from track_server.access import rules
+
+if TYPE_CHECKING:
+    from track_server.interceptors.context import Call
+
+# The named exceptions to "no access rule, no call": they show nothing of any room.
+OPEN_SERVICES: Final = frozenset(
+    {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
+)
+
+# Takes the request, or an asynchronous iterator of them, and the call; returns the response, or None where it streams
+# its responses through `Call.write`.
+Handler = Callable[[Any, "Call"], Awaitable[Any]]
+
+
+class ContractError(Exception):
+    """The contract, or how it is served, is not fit to be served; the text names the RPC. Ends the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC."""
+
+    path: str
+    """`/package.Service/Method`."""
+    service: str
+    """`package.Service`."""
+    name: str
+    request_streaming: bool
+    response_streaming: bool
+    ours: bool
+    """False for health and reflection: neither authenticated nor validated."""
+    permission: "Permission.ValueType"
+    mutation: bool
+    has_room: bool
+    """Whether the request has a field `room`."""
+    decode: Callable[[bytes], Any]
+    """Makes a request of its bytes."""
+    encode: Callable[[Any], bytes]
+    """Makes bytes of a response."""
+
+    @property
+    def kind(self) -> str:
+        """Prometheus' name for its shape: unary, client_stream, server_stream or bidi_stream."""
+        if self.request_streaming:
+            return "bidi_stream" if self.response_streaming else "client_stream"
+        return "server_stream" if self.response_streaming else "unary"
+
+
+class Concern(Protocol):
+    """One thing that the chain sees to. Wraps each RPC once, at the start; returns ``inner`` where it has no part."""
+
+    def wrap(self, method: Method, inner: Handler) -> Handler:
+        """The handler of the RPC with this concern around ``inner``."""
+
+
+def declared(descriptor: MethodDescriptor, decode: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> Method:
+    """The RPC as its descriptor declares it; raises ContractError where it may not be served."""
+    service = descriptor.containing_service.full_name
+    path = f"/{service}/{descriptor.name}"
+    options = descriptor.GetOptions()
+    rule = options.Extensions[access_pb2.access]
+    ours = service not in OPEN_SERVICES
+    fields = descriptor.input_type.fields_by_name
+    if ours and rule.permission == Permission.PERMISSION_UNSPECIFIED:
+        raise ContractError(f"{path} declares no permission: give it the option (track.v1.access).")
+    if ours and "room" not in fields and rule.permission not in rules.ROOMLESS:
+        raise ContractError(f"{path} needs a permission in a room, but its request has no field `room`.")
+    if ours and descriptor.client_streaming and rule.permission not in rules.ROOMLESS:
+        raise ContractError(f"{path} streams its requests, so its permission cannot be checked before it begins.")
+    if rule.mutation and (descriptor.client_streaming or descriptor.server_streaming):
+        raise ContractError(f"{path} is a mutation that streams: its outcome cannot be kept.")
+    if rule.mutation and "request_id" not in fields:
+        raise ContractError(f"{path} is a mutation, but its request has no field `request_id`.")
+    return Method(
+        path=path,
+        service=service,
+        name=descriptor.name,
+        request_streaming=descriptor.client_streaming,
+        response_streaming=descriptor.server_streaming,
+        ours=ours,
+        permission=rule.permission,
+        mutation=rule.mutation,
+        has_room="room" in fields,
+        decode=decode,
+        encode=encode,
+    )

@@ -1,0 +1,123 @@
+"""Requests become messages here, and are held against the contract's `buf.validate` rules."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, Self
+
+from google.protobuf.message import DecodeError
+from protovalidate import Validator, Violation
+
+from track_server.errors import InvalidField
+from track_server.interceptors.context import Call
+from track_server.interceptors.method import Handler, Method
+
+# Named in the message; BadRequest has more of them.
+_NAMED: Final = 3
+
+
+class InvalidRequest(InvalidField):
+    """Fields of the request are out of their range. ``violations``: path and fault of each."""
+
+    def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
+        named = "; ".join(f"{field}: {fault}" if field else fault for field, fault in violations[:_NAMED])
+        more = f"; and {len(violations) - _NAMED} more" if len(violations) > _NAMED else ""
+        super().__init__(f"{named}{more}", field=violations[0][0])
+        self.violations = tuple(violations)
+
+
+class Messages:
+    """Decodes requests, validates those of ours, encodes responses.
+
+    Here and not in gRPC, which would answer UNKNOWN with the text of the exception. A handler may return or write bytes
+    instead of a message: they go out as they are.
+    """
+
+    def __init__(self) -> None:
+        self._validator = Validator()
+
+    def wrap(self, method: Method, inner: Handler) -> Handler:
+        """See Concern."""
+        read = self._reader(method)
+        encode = method.encode
+        if method.ours:
+            # Compiles the rules now: a contract with bad ones does not start.
+            self._validator.collect_violations(method.decode(b""))
+
+        async def unary(raw: bytes, call: Call) -> Any:
+            request = read(raw)
+            if method.has_room:
+                call.room = request.room
+            response = await inner(request, call)
+            return response if type(response) is bytes else encode(response)
+
+        async def streaming_response(raw: bytes, call: Call) -> Any:
+            request = read(raw)
+            if method.has_room:
+                call.room = request.room
+            call.write = _writer(call, encode)
+            await inner(request, call)
+
+        async def streaming_request(raws: AsyncIterator[bytes], call: Call) -> Any:
+            response = await inner(_Received(raws, call, read), call)
+            return response if type(response) is bytes else encode(response)
+
+        async def streaming_both(raws: AsyncIterator[bytes], call: Call) -> Any:
+            call.write = _writer(call, encode)
+            await inner(_Received(raws, call, read), call)
+
+        if method.request_streaming:
+            return streaming_both if method.response_streaming else streaming_request
+        return streaming_response if method.response_streaming else unary
+
+    def _reader(self, method: Method) -> Callable[[bytes], Any]:
+        decode, validated, violations_of = method.decode, method.ours, self._validator.collect_violations
+
+        def read(raw: bytes) -> Any:
+            try:
+                request = decode(raw)
+            except DecodeError as error:
+                raise InvalidField(f"The request of {method.path} cannot be decoded.") from error
+            if validated and (violations := violations_of(request)):
+                raise InvalidRequest([(path_of(violation), violation.proto.message) for violation in violations])
+            return request
+
+        return read
+
+
+def path_of(violation: Violation) -> str:
+    """The field at fault, as in `tracks[2].track_sid` or `attributes["key"]`; empty for a rule of the whole message."""
+    proto = violation.proto
+    path = ""
+    for element in proto.field.elements if proto.field is not None else ():
+        path += f".{element.field_name}" if path else element.field_name
+        subscript = element.subscript
+        if subscript is not None:
+            key = f'"{subscript.value}"' if isinstance(subscript.value, str) else subscript.value
+            path += f"[{key}]"
+    return path
+
+
+class _Received:
+    """The requests of a stream, decoded one by one. No generator, so that there is nothing to close."""
+
+    def __init__(self, raws: AsyncIterator[bytes], call: Call, read: Callable[[bytes], Any]) -> None:
+        self._raws = aiter(raws)
+        self._call = call
+        self._read = read
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        raw = await anext(self._raws)
+        self._call.received += 1
+        return self._read(raw)
+
+
+def _writer(call: Call, encode: Callable[[Any], bytes]) -> Callable[[Any], Any]:
+    send = call.context.write
+
+    async def write(message: Any) -> None:
+        await send(message if type(message) is bytes else encode(message))
+        call.sent += 1
+
+    return write

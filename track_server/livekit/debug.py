@@ -1,0 +1,78 @@
+"""LiveKit's debug view: who receives which track. On where the operator turned `debug_handler` on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from track_server.errors import LiveKitUnavailable
+
+_TIMEOUT_S: Final = 2.0
+_BOUND: Final = 2
+"""LiveKit's bindStateBound (pkg/sfu/downtrack.go)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownTrack:
+    """One subscriber's copy of a track."""
+
+    track_sid: str
+    subscriber_identity: str
+    bound: bool
+    """Whether it is negotiated, so that media can flow."""
+    spatial_layer: int
+    """The simulcast layer sent now, 0 the lowest; -1 while none is."""
+
+
+class DebugView:
+    """Reads `GET /debug/rooms` of one LiveKit node, `async with`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/") + "/debug/rooms"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def down_tracks(self, room: str) -> list[DownTrack]:
+        """All copies sent in the room now. Raises LiveKitUnavailable."""
+        if self._session is None:
+            raise RuntimeError("DebugView is used outside its `async with`")
+        try:
+            async with self._session.get(self._url) as answer:
+                answer.raise_for_status()
+                return read(await answer.json(content_type=None), room)
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, OSError) as error:
+            raise LiveKitUnavailable("LiveKit's debug view cannot be read") from error
+
+
+def read(rooms: list[dict[str, Any]], room: str) -> list[DownTrack]:
+    """The copies of ``room`` in the answer of `/debug/rooms`; subscribers who are gone are left out."""
+    found: list[DownTrack] = []
+    for entry in rooms:
+        if entry["Name"] != room:
+            continue
+        participants: Mapping[str, Any] = entry["Participants"]
+        identities = {participant["ID"]: identity for identity, participant in participants.items()}
+        for participant in participants.values():
+            for sid, track in participant["UpTrackManager"]["PublishedTracks"].items():
+                found += [
+                    DownTrack(
+                        track_sid=sid,
+                        subscriber_identity=identities[down["SubscriberID"]],
+                        bound=down["BindState"] == _BOUND,
+                        spatial_layer=down.get("CurrentSpatialLayer", -1),
+                    )
+                    for down in track.get("DownTracks") or []
+                    if down["SubscriberID"] in identities
+                ]
+    return found

@@ -1,0 +1,355 @@
+"""One LiveKit signalling session: a WebSocket, and the idle peer connection without which nobody may stay in a room."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+import structlog
+import yarl
+from google.protobuf.message import DecodeError
+from livekit.protocol import models, rtc
+
+from track_server.livekit.transport import SubscriberTransport, TransportFailed
+
+__all__ = ["SignalClosed", "SignalConnection", "SignalError", "SignalRefused", "SignalUnreachable", "TransportFailed"]
+
+log = structlog.get_logger(__name__)
+
+# Protocol 16 of LiveKit's clients: SubscriberAsPrimary (3), ConnectionQuality (5), leave with an action (13) and
+# RequestResponse for successes too (15) are what we build on; servers from 1.9 on know it.
+_PROTOCOL: Final = 16
+_JOIN_TIMEOUT_S: Final = 10.0
+_CLOSE_TIMEOUT_S: Final = 1.0
+# JoinResponse carries every participant with up to 64 KiB of attributes, and 512 KiB of room metadata.
+_MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+_MAX_WAITING_UPDATES: Final = 10_000
+# Used where a server names none; current ones say 5 and 15.
+_PING_INTERVAL_S: Final = 5.0
+_PING_TIMEOUT_S: Final = 15.0
+
+# Goodbyes that mean us or the room. LiveKit says DISCONNECT for others too, a shutdown for one.
+_FINAL: Final = frozenset(
+    {
+        models.CLIENT_INITIATED,
+        models.DUPLICATE_IDENTITY,
+        models.PARTICIPANT_REMOVED,
+        models.ROOM_DELETED,
+        models.ROOM_CLOSED,
+    }
+)
+
+
+class SignalError(Exception):
+    """Base of what can go wrong with a signalling session."""
+
+
+class SignalUnreachable(SignalError):
+    """No connection, or no JoinResponse in time."""
+
+
+class SignalRefused(SignalError):
+    """LiveKit refused the connection: ``status`` is the HTTP status (401 bad token, 404 no such room)."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"{status} {detail}")
+        self.status = status
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class SignalEnd:
+    """Why a session ended.
+
+    ``by_server``: LiveKit said goodbye, and ``reason`` is its own; otherwise the reason is SIGNAL_CLOSE (the connection
+    broke or went silent) or CLIENT_INITIATED (``aclose``). ``can_reconnect``: a new session makes sense; not where we
+    were sent away or replaced, nor where the room is gone.
+    """
+
+    reason: models.DisconnectReason
+    by_server: bool
+    can_reconnect: bool
+    detail: str
+
+
+class SignalClosed(SignalError):
+    """The session has ended; the attributes are those of SignalEnd."""
+
+    def __init__(self, end: SignalEnd) -> None:
+        super().__init__(f"{models.DisconnectReason.Name(end.reason)}: {end.detail}")
+        self.reason = end.reason
+        self.by_server = end.by_server
+        self.can_reconnect = end.can_reconnect
+        self.detail = end.detail
+
+
+class SignalConnection:
+    """One signalling session, ``async with``: joins on entry, leaves on exit.
+
+    ``url``: LiveKit's, ws(s) or http(s). ``token``: a LiveKit access token; LiveKit renews it while the session lasts,
+    and ``token`` always holds the newest, for the next one. ``transport_timeout_s``: how long the peer connection may
+    take. ``http``: a session to share between many connections; without it there is one of our own.
+    Entry raises SignalUnreachable, SignalRefused, or SignalClosed if LiveKit sends us away at once.
+    """
+
+    join: rtc.JoinResponse
+    """LiveKit's answer to the join: room, ourselves, the other participants, server version. Set on entry."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        transport_timeout_s: float = 10.0,
+        http: aiohttp.ClientSession | None = None,
+    ) -> None:
+        self.token = token
+        self.rtt_ms: int | None = None
+        """Round trip of the last ping over the WebSocket, in ms; None before the first."""
+        self._url = _signal_url(url)
+        self._transport_timeout_s = transport_timeout_s
+        self._shared_http = http
+        self._own_http: aiohttp.ClientSession | None = None
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._transport: SubscriberTransport | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._updates: deque[rtc.SignalResponse] = deque()
+        self._arrived = asyncio.Event()
+        self._end: SignalEnd | None = None
+        self._heard_at = 0.0
+        self._closing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            async with asyncio.timeout(_JOIN_TIMEOUT_S):
+                self._socket = await self._open()
+                self.join = await self._joined(self._socket)
+        except TimeoutError as error:
+            await self.aclose()
+            raise SignalUnreachable(f"no JoinResponse within {_JOIN_TIMEOUT_S:g} s") from error
+        except BaseException:
+            await self.aclose()
+            raise
+        self._transport = SubscriberTransport(
+            self.join.ice_servers, self._send_answer, timeout_s=self._transport_timeout_s
+        )
+        self._transport.start()
+        self._heard_at = time.monotonic()
+        self._tasks = [
+            asyncio.create_task(self._read(self._socket, self._transport), name="signal-read"),
+            asyncio.create_task(self._ping(), name="signal-ping"),
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncIterator[rtc.SignalResponse]:
+        return self.updates()
+
+    async def updates(self) -> AsyncIterator[rtc.SignalResponse]:
+        """Yield what LiveKit sends after the join, in order; ends by raising SignalClosed. For one reader.
+
+        What belongs to the connection itself (offers, candidates, pongs, token, leave) is dealt with here and not
+        yielded.
+        """
+        while True:
+            while self._updates:
+                yield self._updates.popleft()
+            if self._end is not None:
+                raise SignalClosed(self._end)
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def send(self, request: rtc.SignalRequest) -> None:
+        """Send a request; what LiveKit makes of it shows in updates, if at all. Raises SignalClosed."""
+        if self._socket is None:
+            raise RuntimeError("the connection was not entered")
+        if self._end is None:
+            try:
+                async with asyncio.timeout(self._ping_timeout_s):
+                    await self._socket.send_bytes(request.SerializeToString())
+            except TimeoutError:
+                self._ended(f"nothing could be sent for {self._ping_timeout_s:g} s")
+            except (ConnectionError, aiohttp.ClientError) as error:
+                self._ended(f"connection lost: {error}")
+        if self._end is not None:
+            raise SignalClosed(self._end)
+
+    async def _send_answer(self, request: rtc.SignalRequest) -> None:
+        with contextlib.suppress(SignalClosed):
+            await self.send(request)
+
+    @property
+    def transport_connected(self) -> bool:
+        """Whether the peer connection is up now.
+
+        Without it LiveKit ends the session: 15 s after it began to try, or lost it, with CONNECTION_TIMEOUT.
+        """
+        return self._transport is not None and self._transport.connected
+
+    async def wait_transport(self) -> None:
+        """Return once the peer connection is up; raises TransportFailed. Signalling works before and without it."""
+        if self._transport is None:
+            raise RuntimeError("the connection was not entered")
+        await self._transport.wait_connected()
+
+    async def aclose(self) -> None:
+        """Leave the room and close everything."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="signal-close")
+        await asyncio.shield(self._closing)
+
+    @property
+    def _ping_timeout_s(self) -> float:
+        return self.join.ping_timeout or _PING_TIMEOUT_S
+
+    async def _open(self) -> aiohttp.ClientWebSocketResponse:
+        http = self._shared_http
+        if http is None:
+            http = self._own_http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        headers = {"Authorization": f"Bearer {self.token}"}
+        try:
+            return await http.ws_connect(
+                self._url,
+                headers=headers,
+                max_msg_size=_MAX_MESSAGE_BYTES,
+                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT_S),
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise SignalRefused(error.status, await self._refusal(http, headers) or error.message) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise SignalUnreachable(str(error)) from error
+
+    async def _refusal(self, http: aiohttp.ClientSession, headers: dict[str, str]) -> str:
+        # A refused WebSocket has no body; LiveKit's validation of the same request says in words what is wrong.
+        url = self._url.with_scheme("https" if self._url.scheme == "wss" else "http")
+        try:
+            async with http.get(url.with_path(f"{url.path}/validate", keep_query=True), headers=headers) as answer:
+                text = "" if answer.ok else (await answer.text()).strip()
+        except (aiohttp.ClientError, OSError):
+            return ""
+        return text.replace(self.token, "(token)")
+
+    async def _joined(self, socket: aiohttp.ClientWebSocketResponse) -> rtc.JoinResponse:
+        message = await socket.receive()
+        if message.type is not aiohttp.WSMsgType.BINARY:
+            raise SignalUnreachable(f"closed before the JoinResponse, code {socket.close_code}")
+        try:
+            response = rtc.SignalResponse.FromString(message.data)
+        except DecodeError as error:
+            raise SignalUnreachable("the first message is not LiveKit's") from error
+        if response.WhichOneof("message") == "leave":
+            self._left(response.leave)
+        if self._end is not None:
+            raise SignalClosed(self._end)
+        if response.WhichOneof("message") != "join":
+            raise SignalUnreachable("the first message is not a JoinResponse")
+        return response.join
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse, transport: SubscriberTransport) -> None:
+        while self._end is None:
+            message = await socket.receive()
+            self._heard_at = time.monotonic()
+            if message.type is aiohttp.WSMsgType.BINARY:
+                try:
+                    response = rtc.SignalResponse.FromString(message.data)
+                except DecodeError:
+                    self._ended("a message is not LiveKit's")
+                else:
+                    self._take(response, transport)
+            elif message.type is not aiohttp.WSMsgType.TEXT:
+                self._ended(f"connection closed, code {socket.close_code}")
+
+    def _take(self, response: rtc.SignalResponse, transport: SubscriberTransport) -> None:
+        match response.WhichOneof("message"):
+            case "offer":
+                transport.offer(response.offer)
+            case "trickle":
+                transport.trickle(response.trickle)
+            case "pong_resp":
+                self.rtt_ms = max(0, _now_ms() - response.pong_resp.last_ping_timestamp)
+            case "refresh_token":
+                self.token = response.refresh_token
+            case "leave":
+                self._left(response.leave)
+            case "pong" | "answer" | None:
+                pass
+            case _ if len(self._updates) >= _MAX_WAITING_UPDATES:
+                self._ended(f"{_MAX_WAITING_UPDATES} updates were not read")
+            case _:
+                self._updates.append(response)
+                self._arrived.set()
+
+    async def _ping(self) -> None:
+        interval_s = self.join.ping_interval or _PING_INTERVAL_S
+        while self._end is None:
+            await asyncio.sleep(interval_s)
+            silent_s = time.monotonic() - self._heard_at
+            if silent_s > self._ping_timeout_s:
+                self._ended(f"LiveKit was silent for {silent_s:.0f} s")
+                return
+            try:
+                await self.send(rtc.SignalRequest(ping_req=rtc.Ping(timestamp=_now_ms(), rtt=self.rtt_ms or 0)))
+            except SignalClosed:
+                return
+
+    def _left(self, leave: rtc.LeaveRequest) -> None:
+        asked = leave.can_reconnect or leave.action in (rtc.LeaveRequest.RESUME, rtc.LeaveRequest.RECONNECT)
+        again = asked or leave.reason not in _FINAL
+        action = rtc.LeaveRequest.Action.Name(leave.action)
+        self._finish(SignalEnd(leave.reason, by_server=True, can_reconnect=again, detail=f"LiveKit says {action}"))
+
+    def _ended(self, detail: str) -> None:
+        self._finish(SignalEnd(models.SIGNAL_CLOSE, by_server=False, can_reconnect=True, detail=detail))
+
+    def _finish(self, end: SignalEnd) -> None:
+        if self._end is None:
+            self._end = end
+            self._arrived.set()
+
+    async def _close(self) -> None:
+        if self._end is None and self._tasks and self._socket is not None:
+            leave = rtc.LeaveRequest(reason=models.CLIENT_INITIATED, action=rtc.LeaveRequest.DISCONNECT)
+            try:
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await self.send(rtc.SignalRequest(leave=leave))
+            except (SignalClosed, TimeoutError):
+                pass
+        self._finish(SignalEnd(models.CLIENT_INITIATED, by_server=False, can_reconnect=False, detail="closed by us"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._transport is not None:
+            await self._transport.aclose()
+        if self._socket is not None:
+            await self._socket.close()
+        if self._own_http is not None:
+            await self._own_http.close()
+
+
+def _signal_url(url: str) -> yarl.URL:
+    base = yarl.URL(url)
+    scheme = {"http": "ws", "https": "wss"}.get(base.scheme, base.scheme)
+    if scheme not in ("ws", "wss") or not base.host:
+        raise ValueError(f"not a LiveKit URL: {url!r}")
+    query = {
+        "protocol": str(_PROTOCOL),
+        "sdk": "python",
+        "auto_subscribe": "0",
+        "auto_subscribe_data_track": "0",
+        "adaptive_stream": "0",
+    }
+    return (base.with_scheme(scheme) / "rtc").with_query(query)
+
+
+def _now_ms() -> int:
+    # LiveKit only echoes it.
+    return time.monotonic_ns() // 1_000_000

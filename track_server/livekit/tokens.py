@@ -1,0 +1,87 @@
+"""LiveKit access tokens of this service's own, and for people at the command line."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal
+
+from livekit.api import AccessToken, VideoGrants
+
+# A token that leaks is of use for so long; LiveKit checks it when a request or a connection begins.
+_TTL_S: Final = 3600.0
+# Minted again while that much is left: more than any request takes, and than clocks differ.
+_MARGIN_S: Final = 600.0
+# Tokens kept: several a room, about 1 KiB each.
+_CACHE: Final = 4096
+
+Kind = Literal["standard", "agent"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Purpose:
+    """What a token is for: the key under which it is kept."""
+
+    name: str
+    room: str = ""
+    identity: str = ""
+
+
+class TokenMint:
+    """Signs access tokens. Signing costs as much as a whole API call otherwise, so each is kept until shortly before it
+    expires. ``clock`` gives seconds that pass as those of the wall clock do.
+    """
+
+    def __init__(self, api_key: str, api_secret: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._api_key = api_key
+        self._api_secret = api_secret
+        self._clock = clock
+        self._kept: OrderedDict[_Purpose, tuple[str, float]] = OrderedDict()
+
+    def server(self) -> str:
+        """For API calls that are about no one room: list rooms, and create them."""
+        return self._keep(_Purpose("server"), VideoGrants(room_list=True, room_create=True))
+
+    def room_admin(self, room: str) -> str:
+        """For API calls about a room: participants, tracks, subscriptions, dispatches, and creating it."""
+        return self._keep(
+            _Purpose("admin", room), VideoGrants(room_admin=True, room_create=True, room_list=True, room=room)
+        )
+
+    def watcher(self, room: str, identity: str) -> str:
+        """For the hidden participant that watches a room: of kind agent, may subscribe, publishes nothing."""
+        grants = VideoGrants(
+            room_join=True,
+            room=room,
+            hidden=True,
+            can_subscribe=True,
+            can_publish=False,
+            can_publish_data=False,
+        )
+        return self._keep(_Purpose("watcher", room, identity), grants, kind="agent")
+
+    def worker(self) -> str:
+        """For a media worker: registers with LiveKit's job dispatch, and attaches to MediaService."""
+        return self._keep(_Purpose("worker"), VideoGrants(agent=True))
+
+    def user(self, grants: VideoGrants, *, identity: str = "", ttl: timedelta = timedelta(hours=6)) -> str:
+        """A new token for somebody else, with the grants given; kept nowhere."""
+        return self._mint(grants, identity, "standard", ttl)
+
+    def _keep(self, purpose: _Purpose, grants: VideoGrants, *, kind: Kind = "standard") -> str:
+        now = self._clock()
+        kept = self._kept.get(purpose)
+        if kept is not None and now < kept[1]:
+            self._kept.move_to_end(purpose)
+            return kept[0]
+        token = self._mint(grants, purpose.identity, kind, timedelta(seconds=_TTL_S))
+        self._kept[purpose] = (token, now + _TTL_S - _MARGIN_S)
+        self._kept.move_to_end(purpose)
+        if len(self._kept) > _CACHE:
+            self._kept.popitem(last=False)
+        return token
+
+    def _mint(self, grants: VideoGrants, identity: str, kind: Kind, ttl: timedelta) -> str:
+        token = AccessToken(self._api_key, self._api_secret).with_grants(grants).with_kind(kind).with_ttl(ttl)
+        return token.with_identity(identity).to_jwt()

@@ -1,0 +1,162 @@
+"""What a publication is made of in the SDK: a source that is fed, and the track that carries it into the room."""
+
+import asyncio
+import time
+from typing import Any, Final, Protocol
+
+import structlog
+from livekit import rtc
+from livekit.rtc.participant import PublishDataTrackError, PublishTrackError, UnpublishTrackError
+
+from track.media.v1.media_service_pb2 import DataTrackStats, DesiredTrack, HostedTrackStats
+from track_server import errors
+from track_server.media import stats
+from track_server.media.inputs.data import DataFrames
+from track_server.media.inputs.timeline import Beat
+from track_server.media.options import publish_options
+
+log = structlog.get_logger(__name__)
+
+STREAM: Final = "track"
+"""The media stream of all tracks of a session: receivers play them in sync."""
+_DEFAULT_DATA_RATE: Final = 10.0
+
+
+class Carrier(Protocol):
+    """`open`, then `produce` and `publish`, then `unpublish` and `aclose`; `aclose` alone if it never got so far."""
+
+    sid: str
+    """The track's SID while it is published, else ""."""
+
+    async def open(self) -> None:
+        """Open the input. Raises TrackError."""
+
+    async def produce(self, live: asyncio.Event) -> None:
+        """Feed the track until the input ends. The content begins when `live` is set, as far as that matters to it."""
+
+    async def publish(self, room: rtc.Room) -> None:
+        """Publish the track; `sid` is set then. Raises PublishFailed."""
+
+    async def unpublish(self, room: rtc.Room) -> None:
+        """Take it away."""
+
+    async def stats(self) -> HostedTrackStats:
+        """What it has sent; without `publication_id` and times."""
+
+    async def aclose(self) -> None:
+        """Give back what it holds."""
+
+
+class Feeder(Protocol):
+    """Feeds one source of the SDK."""
+
+    def create_track(self, name: str) -> rtc.LocalAudioTrack | rtc.LocalVideoTrack:
+        """The source's track."""
+
+    async def open(self) -> None:
+        """Open the input. Raises TrackError."""
+
+    async def produce(self, live: asyncio.Event) -> None:
+        """As Carrier.produce."""
+
+    async def aclose(self) -> None:
+        """Close input and source."""
+
+
+class MediaCarrier:
+    """An audio or video track."""
+
+    def __init__(self, desired: DesiredTrack, feeder: Feeder) -> None:
+        self._spec = desired.spec
+        self._feeder = feeder
+        self._track = feeder.create_track(desired.spec.name)
+        if desired.muted:
+            self._track.mute()
+        self._publication: rtc.LocalTrackPublication | None = None
+
+    @property
+    def sid(self) -> str:
+        # The SDK changes it in place when it publishes again after a full reconnect.
+        return self._publication.sid if self._publication is not None else ""
+
+    async def open(self) -> None:
+        await self._feeder.open()
+
+    async def produce(self, live: asyncio.Event) -> None:
+        await self._feeder.produce(live)
+
+    async def publish(self, room: rtc.Room) -> None:
+        try:
+            self._publication = await room.local_participant.publish_track(
+                self._track, publish_options(self._spec, STREAM)
+            )
+        except PublishTrackError as error:
+            raise errors.PublishFailed("LiveKit or the media SDK did not publish the track.") from error
+
+    async def unpublish(self, room: rtc.Room) -> None:
+        publication, self._publication = self._publication, None
+        if publication is not None and room.isconnected():
+            try:
+                await room.local_participant.unpublish_track(publication.sid)
+            except UnpublishTrackError as error:
+                # Gone already: the room was left, or LiveKit took it away.
+                log.info("unpublish_refused", track_sid=publication.sid, cause=str(error))
+
+    async def stats(self) -> HostedTrackStats:
+        reports: list[Any] = await self._track.get_stats()
+        return HostedTrackStats(track_sid=self.sid, streams=stats.rtp_streams(reports))
+
+    async def aclose(self) -> None:
+        await self._feeder.aclose()
+
+
+class DataCarrier:
+    """A data track."""
+
+    def __init__(self, desired: DesiredTrack) -> None:
+        self._name = desired.spec.name
+        self._frames = DataFrames(desired.spec.data.payload, desired.spec.data.frame_bytes)
+        self._rate = desired.spec.data.frames_per_second or _DEFAULT_DATA_RATE
+        self._track: rtc.LocalDataTrack | None = None
+        self._counters = DataTrackStats()
+
+    @property
+    def sid(self) -> str:
+        return self._track.info.sid if self._track is not None else ""
+
+    async def open(self) -> None:
+        pass
+
+    async def produce(self, live: asyncio.Event) -> None:
+        await live.wait()
+        beat = Beat(self._rate)
+        while True:
+            await beat.next()
+            if self._track is not None:
+                self._push(self._track, self._frames.next_frame(time.time_ns() // 1000))
+
+    def _push(self, track: rtc.LocalDataTrack, payload: bytes) -> None:
+        try:
+            track.try_push(rtc.DataTrackFrame(payload=payload))
+        except rtc.PushFrameError:
+            self._counters.frames_refused += 1
+        else:
+            self._counters.frames_pushed += 1
+            self._counters.bytes_pushed += len(payload)
+
+    async def publish(self, room: rtc.Room) -> None:
+        try:
+            self._track = await room.local_participant.publish_data_track(name=self._name)
+        except PublishDataTrackError as error:
+            raise errors.PublishFailed("LiveKit or the media SDK did not publish the data track.") from error
+
+    async def unpublish(self, room: rtc.Room) -> None:
+        track, self._track = self._track, None
+        if track is not None and room.isconnected():
+            await track.unpublish()
+
+    async def stats(self) -> HostedTrackStats:
+        return HostedTrackStats(track_sid=self.sid, data=self._counters)
+
+    async def aclose(self) -> None:
+        pass

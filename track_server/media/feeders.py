@@ -1,0 +1,162 @@
+"""Feeders: what turns an input of the contract into frames of an SDK source."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from livekit import rtc
+
+from track.v1.publication_pb2 import PublicationSpec
+from track.v1.track_pb2 import TrackType
+from track_server import mediafile
+from track_server.media.carriers import Feeder
+from track_server.media.inputs.decoder import AudioDecoder, Chunk, VideoDecoder
+from track_server.media.inputs.pattern import TestPattern
+from track_server.media.inputs.player import Player
+from track_server.media.inputs.timeline import Beat, Timelines
+from track_server.media.inputs.tone import FRAME_SAMPLES, SAMPLE_RATE, Tone
+from track_server.media.options import track_type
+
+_DEFAULT_FREQUENCY_HZ: Final = 440.0
+_DEFAULT_LEVEL_DBFS: Final = -20.0
+_AUDIO_QUEUE_MS: Final = 200
+_AUDIO_LEAD_S: Final = 0.03
+"""Sound is handed over so much earlier than pictures: it waits as long in the SDK's queue, which evens out the beat."""
+
+
+class PatternFeeder:
+    """The video test pattern."""
+
+    def __init__(self, width: int, height: int, frames_per_second: float) -> None:
+        self._pattern = TestPattern(width, height)
+        self._rate = frames_per_second
+        self._source = rtc.VideoSource(width, height)
+
+    def create_track(self, name: str) -> rtc.LocalVideoTrack:
+        return rtc.LocalVideoTrack.create_video_track(name, self._source)
+
+    async def open(self) -> None:
+        pass
+
+    async def produce(self, live: asyncio.Event) -> None:
+        # It begins at once, not when it is live: the first packet is what makes LiveKit announce the track.
+        pattern, beat = self._pattern, Beat(self._rate)
+        frame = rtc.VideoFrame(pattern.width, pattern.height, rtc.VideoBufferType.I420, pattern.buffer)
+        while True:
+            await beat.next()
+            pattern.paint_now()
+            self._source.capture_frame(frame)
+
+    async def aclose(self) -> None:
+        await self._source.aclose()
+
+
+class ToneFeeder:
+    """A tone."""
+
+    def __init__(self, frequency_hz: float, level_dbfs: float) -> None:
+        self._tone = Tone(frequency_hz, level_dbfs)
+        self._source = rtc.AudioSource(SAMPLE_RATE, 1, _AUDIO_QUEUE_MS)
+
+    def create_track(self, name: str) -> rtc.LocalAudioTrack:
+        return rtc.LocalAudioTrack.create_audio_track(name, self._source)
+
+    async def open(self) -> None:
+        pass
+
+    async def produce(self, live: asyncio.Event) -> None:
+        # The source's queue sets the pace: it takes a frame when it has room for one.
+        while True:
+            frame = self._tone.next_frame()
+            await self._source.capture_frame(rtc.AudioFrame(frame, SAMPLE_RATE, 1, FRAME_SAMPLES))
+
+    async def aclose(self) -> None:
+        await self._source.aclose()
+
+
+class FileVideoFeeder:
+    """The pictures of a file."""
+
+    def __init__(self, player: Player, width: int, height: int, frames_per_second: float, held: contextlib.ExitStack):
+        self._player, self._held = player, held
+        self._width, self._height = width, height
+        self._rate = frames_per_second
+        self._source = rtc.VideoSource(width, height)
+
+    def create_track(self, name: str) -> rtc.LocalVideoTrack:
+        return rtc.LocalVideoTrack.create_video_track(name, self._source)
+
+    async def open(self) -> None:
+        await self._player.open()
+
+    async def produce(self, live: asyncio.Event) -> None:
+        # Its first picture stands until the track is live, or its beginning would play to nobody.
+        beat = Beat(self._rate)
+        while not live.is_set() and self._player.first is not None:
+            await beat.next()
+            await self._show(self._player.first)
+        await self._player.play(self._show)
+
+    async def _show(self, chunk: Chunk) -> None:
+        self._source.capture_frame(
+            rtc.VideoFrame(self._width, self._height, rtc.VideoBufferType.I420, chunk.data)
+        )
+
+    async def aclose(self) -> None:
+        self._held.close()
+        await self._player.aclose()
+        await self._source.aclose()
+
+
+class FileAudioFeeder:
+    """The sound of a file."""
+
+    def __init__(self, player: Player, held: contextlib.ExitStack) -> None:
+        self._player, self._held = player, held
+        self._source = rtc.AudioSource(SAMPLE_RATE, 1, _AUDIO_QUEUE_MS)
+
+    def create_track(self, name: str) -> rtc.LocalAudioTrack:
+        return rtc.LocalAudioTrack.create_audio_track(name, self._source)
+
+    async def open(self) -> None:
+        await self._player.open()
+
+    async def produce(self, live: asyncio.Event) -> None:
+        await live.wait()
+        await self._player.play(self._sound)
+
+    async def _sound(self, chunk: Chunk) -> None:
+        await self._source.capture_frame(rtc.AudioFrame(chunk.data, SAMPLE_RATE, 1, len(chunk.data) // 2))
+
+    async def aclose(self) -> None:
+        self._held.close()
+        await self._player.aclose()
+        await self._source.aclose()
+
+
+def create_feeder(spec: PublicationSpec, media_dir: Path | None, url_hosts: list[str], timelines: Timelines) -> Feeder:
+    """The feeder of a spec for audio or video. What is wrong with a file shows when it is opened."""
+    video = spec.video
+    match spec.WhichOneof("input"):
+        case "test_pattern":
+            return PatternFeeder(video.width, video.height, video.frames_per_second)
+        case "tone":
+            level = spec.tone.level_dbfs if spec.tone.HasField("level_dbfs") else _DEFAULT_LEVEL_DBFS
+            return ToneFeeder(spec.tone.frequency_hz or _DEFAULT_FREQUENCY_HZ, level)
+        case _:
+            return _file_feeder(spec, partial(mediafile.resolve, spec.file.uri, media_dir, url_hosts), timelines)
+
+
+def _file_feeder(
+    spec: PublicationSpec, resolve: Callable[[], mediafile.ResolvedMedia], timelines: Timelines
+) -> Feeder:
+    held = contextlib.ExitStack()
+    timeline = held.enter_context(timelines.hold(spec.file.uri))
+    if track_type(spec) == TrackType.TRACK_TYPE_AUDIO:
+        return FileAudioFeeder(Player(lambda: AudioDecoder(resolve()), timeline, spec.file.loop, _AUDIO_LEAD_S), held)
+    size = (spec.video.width, spec.video.height, spec.video.frames_per_second)
+    player = Player(lambda: VideoDecoder(resolve(), *size), timeline, spec.file.loop, 0.0)
+    return FileVideoFeeder(player, *size, held)

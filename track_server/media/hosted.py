@@ -1,0 +1,141 @@
+"""One track that a session publishes: from opening its input until it is taken away."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+from livekit import rtc
+
+from track.media.v1.media_service_pb2 import (
+    HOSTED_TRACK_STATE_FAILED,
+    HOSTED_TRACK_STATE_PUBLISHED,
+    HOSTED_TRACK_STATE_SOURCE_ENDED,
+    HOSTED_TRACK_STATE_UNSPECIFIED,
+    DesiredTrack,
+    HostedTrackReport,
+    HostedTrackState,
+)
+from track_server import errors
+from track_server.media.carriers import Carrier
+
+log = structlog.get_logger(__name__)
+
+
+class HostedTrack:
+    """Publishes a desired track as soon as the room is there, and feeds it. Ends by itself where its input ends or it
+    fails; `aclose` takes it away at any time. `changed` is called after every change of `state`.
+    """
+
+    def __init__(
+        self,
+        desired: DesiredTrack,
+        create_carrier: Callable[[DesiredTrack], Carrier],
+        room: "asyncio.Future[rtc.Room]",
+        changed: Callable[["HostedTrack"], None],
+        after: "HostedTrack | None" = None,
+    ) -> None:
+        """`after` is what it replaces: it is taken away first."""
+        self.desired = desired
+        self.state: HostedTrackState.ValueType = HOSTED_TRACK_STATE_UNSPECIFIED
+        self._error: errors.TrackError | None = None
+        self._create_carrier = create_carrier
+        self._room = room
+        self._changed = changed
+        self._carrier: Carrier | None = None
+        self._revoked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closing = False
+        self._task = asyncio.create_task(self._host(after), name=f"track-{desired.publication_id}")
+
+    async def aclose(self) -> None:
+        """Take it away. May be called twice."""
+        if not self._closing:
+            self._closing = True
+            self._task.cancel()
+        await asyncio.wait([self._task])
+
+    def revoke(self) -> None:
+        """Tell it that the participant may no longer publish it: LiveKit has taken it away."""
+        if not self._revoked.done():
+            self._revoked.set_result(None)
+
+    def report(self) -> HostedTrackReport:
+        """What there is to say about it."""
+        report = HostedTrackReport(publication_id=self.desired.publication_id, state=self.state)
+        if self.state == HOSTED_TRACK_STATE_PUBLISHED and self._carrier is not None:
+            report.track_sid = self._carrier.sid
+        if self._error is not None:
+            report.problem.CopyFrom(self._error.problem())
+        return report
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """What carries it, while it is published."""
+        return self._carrier if self.state == HOSTED_TRACK_STATE_PUBLISHED else None
+
+    async def _host(self, after: "HostedTrack | None") -> None:
+        if after is not None:
+            await after.aclose()
+        try:
+            await self._open_and_publish()
+            self.state = HOSTED_TRACK_STATE_SOURCE_ENDED
+        except errors.TrackError as error:
+            self._fail(error)
+        except Exception as error:  # whatever the SDK or a decoder throws ends this track alone
+            log.exception("hosted_track_broke", publication_id=self.desired.publication_id)
+            failure = errors.Internal("The media worker failed.")
+            failure.__cause__ = error
+            self._fail(failure)
+        self._changed(self)
+
+    def _fail(self, error: errors.TrackError) -> None:
+        log.info(
+            "hosted_track_failed",
+            publication_id=self.desired.publication_id,
+            reason=error.message,
+            cause=repr(error.__cause__),
+        )
+        self.state, self._error = HOSTED_TRACK_STATE_FAILED, error
+
+    async def _open_and_publish(self) -> None:
+        self._carrier = carrier = self._create_carrier(self.desired)
+        try:
+            await carrier.open()
+            live = asyncio.Event()
+            producing = asyncio.create_task(carrier.produce(live), name=f"produce-{self.desired.publication_id}")
+            try:
+                await self._publish(carrier)
+                live.set()
+                await asyncio.wait({producing, self._revoked}, return_when=asyncio.FIRST_COMPLETED)
+                if self._revoked.done():
+                    raise errors.TargetPermission("The participant may no longer publish this track.")
+                producing.result()
+            finally:
+                producing.cancel()
+                await asyncio.wait([producing])
+        finally:
+            if self._room.done() and not self._room.cancelled() and self._room.exception() is None:
+                await carrier.unpublish(self._room.result())
+            await carrier.aclose()
+
+    async def _publish(self, carrier: Carrier) -> None:
+        room = await asyncio.shield(self._room)
+        if self._revoked.done():
+            raise errors.TargetPermission("The participant may not publish this track.")
+        # Not to be cancelled half-way: the SDK would publish it all the same, and nobody would take it away.
+        publishing = asyncio.create_task(carrier.publish(room), name=f"publish-{self.desired.publication_id}")
+        try:
+            await asyncio.shield(publishing)
+        except asyncio.CancelledError:
+            await asyncio.wait([publishing])
+            raise
+        self.state = HOSTED_TRACK_STATE_PUBLISHED
+        self._changed(self)
+
+
+def plan(hosted: Mapping[str, int], desired: Iterable[DesiredTrack]) -> tuple[list[DesiredTrack], set[str]]:
+    """What to do to host what is desired, where `hosted` are the attempts of the tracks there are, by publication id:
+    the tracks to start, anew where there is one of a lower attempt, and the publication ids to take away.
+    """
+    wanted = {track.publication_id: track for track in desired}
+    start = [track for key, track in wanted.items() if key not in hosted or hosted[key] < track.attempt]
+    return start, set(hosted) - set(wanted)

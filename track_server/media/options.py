@@ -1,0 +1,60 @@
+"""From a PublicationSpec to the SDK's publish options. Defaults were filled in by the server."""
+
+from typing import Final
+
+from livekit import rtc
+
+from track.v1.publication_pb2 import PublicationSpec, VideoCodec
+from track.v1.track_pb2 import TrackSource, TrackType
+
+_CODECS: Final = {
+    VideoCodec.VIDEO_CODEC_UNSPECIFIED: rtc.VideoCodec.VP8,
+    VideoCodec.VIDEO_CODEC_VP8: rtc.VideoCodec.VP8,
+    VideoCodec.VIDEO_CODEC_H264: rtc.VideoCodec.H264,
+    VideoCodec.VIDEO_CODEC_VP9: rtc.VideoCodec.VP9,
+    VideoCodec.VIDEO_CODEC_AV1: rtc.VideoCodec.AV1,
+}
+_SOURCES: Final = {
+    TrackSource.TRACK_SOURCE_UNSPECIFIED: rtc.TrackSource.SOURCE_UNKNOWN,
+    TrackSource.TRACK_SOURCE_CAMERA: rtc.TrackSource.SOURCE_CAMERA,
+    TrackSource.TRACK_SOURCE_MICROPHONE: rtc.TrackSource.SOURCE_MICROPHONE,
+    TrackSource.TRACK_SOURCE_SCREEN_SHARE: rtc.TrackSource.SOURCE_SCREENSHARE,
+    TrackSource.TRACK_SOURCE_SCREEN_SHARE_AUDIO: rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO,
+}
+
+
+def track_type(spec: PublicationSpec) -> TrackType.ValueType:
+    """What the spec's input carries."""
+    match spec.WhichOneof("input"):
+        case "data":
+            return TrackType.TRACK_TYPE_DATA
+        case "tone":
+            return TrackType.TRACK_TYPE_AUDIO
+        case "file" if spec.file.type == TrackType.TRACK_TYPE_AUDIO:
+            return TrackType.TRACK_TYPE_AUDIO
+        case _:
+            return TrackType.TRACK_TYPE_VIDEO
+
+
+def publish_options(spec: PublicationSpec, stream: str) -> rtc.TrackPublishOptions:
+    """Options for a media track. `stream` names the media stream: receivers play its tracks in sync."""
+    options = rtc.TrackPublishOptions(source=_SOURCES[spec.source], stream=stream)
+    if track_type(spec) == TrackType.TRACK_TYPE_AUDIO:
+        options.audio_encoding.max_bitrate = spec.audio.max_bitrate_bps
+        options.dtx = spec.audio.dtx
+        options.red = spec.audio.red
+    else:
+        options.video_codec = _CODECS[spec.video.codec]
+        options.simulcast = spec.video.simulcast
+        # Without it the SDK falls back on presets: 15 frames per second for a small camera, 3 for a screen.
+        options.video_encoding.max_bitrate = spec.video.max_bitrate_bps
+        options.video_encoding.max_framerate = spec.video.frames_per_second
+    return options
+
+
+def may_publish(spec: PublicationSpec, permission: rtc.ParticipantPermission) -> bool:
+    """Whether a participant with that permission may publish the spec's track."""
+    if track_type(spec) == TrackType.TRACK_TYPE_DATA:
+        return permission.can_publish_data
+    sources = permission.can_publish_sources
+    return permission.can_publish and (not sources or _SOURCES[spec.source] in sources)

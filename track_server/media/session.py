@@ -1,0 +1,267 @@
+"""A hosted session: one participant of one room, that publishes what the server desires."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+from livekit import rtc
+from livekit.rtc.room import ConnectError
+
+from track.media.v1.media_service_pb2 import (
+    HOSTED_TRACK_STATE_UNPUBLISHED,
+    HOSTED_TRACK_STATE_UNSPECIFIED,
+    AttachRequest,
+    AttachResponse,
+    DesiredTrack,
+    HostedTrackReport,
+    SessionDesired,
+    SessionEnded,
+    SessionEndReason,
+    SessionHello,
+    SessionStats,
+    SessionTicket,
+)
+from track.v1.track_pb2 import TrackType
+from track_server.media.attachment import Attachment, Channels, ServerAwayError, SupersededError
+from track_server.media.carriers import Carrier, DataCarrier, MediaCarrier
+from track_server.media.feeders import create_feeder
+from track_server.media.hosted import HostedTrack, plan
+from track_server.media.inputs.timeline import Timelines
+from track_server.media.options import may_publish, track_type
+from track_server.media.wire import Setup, StartSession
+
+log = structlog.get_logger(__name__)
+
+_ROOM_OPTIONS: Final = rtc.RoomOptions(
+    auto_subscribe=False,
+    # Two peer connections: the SDK then joins in 40 ms instead of 65, because it need not negotiate to receive first.
+    single_peer_connection=False,
+)
+_REASONS: Final = {
+    rtc.DisconnectReason.CLIENT_INITIATED: SessionEndReason.SESSION_END_REASON_STOPPED,
+    rtc.DisconnectReason.DUPLICATE_IDENTITY: SessionEndReason.SESSION_END_REASON_DUPLICATE_IDENTITY,
+    rtc.DisconnectReason.PARTICIPANT_REMOVED: SessionEndReason.SESSION_END_REASON_PARTICIPANT_REMOVED,
+    rtc.DisconnectReason.ROOM_DELETED: SessionEndReason.SESSION_END_REASON_ROOM_CLOSED,
+    rtc.DisconnectReason.ROOM_CLOSED: SessionEndReason.SESSION_END_REASON_ROOM_CLOSED,
+}
+_TERMINATION_GRACE_S: Final = 1.0
+"""LiveKit ends the job when the participant is gone, and tells the participant's reason on another connection: it is
+waited for so long. Three seconds after a dispatch was deleted, LiveKit removes the participant."""
+_LAST_WORD_S: Final = 2.0
+_LEAVE_S: Final = 3.0
+
+
+class Session:
+    """Runs from `run`'s call to its return. Owned by the child process."""
+
+    def __init__(
+        self,
+        start: StartSession,
+        ticket: SessionTicket,
+        setup: Setup,
+        channels: Channels,
+        leaving: Callable[[str], None],
+    ) -> None:
+        """`leaving` is called before it leaves the room, with "" or why it failed."""
+        self._start, self._ticket, self._setup = start, ticket, setup
+        self._leaving = leaving
+        self._media_dir = Path(setup.media_dir) if setup.media_dir else None
+        self._timelines = Timelines()
+        self._tracks: dict[str, HostedTrack] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._room = rtc.Room()
+        loop = asyncio.get_running_loop()
+        self._joined: asyncio.Future[rtc.Room] = loop.create_future()
+        self._over: asyncio.Future[SessionEnded] = loop.create_future()
+        self._joined_as = ""
+        self._stats_interval_s = 0.0
+        self._stats_changed = asyncio.Event()
+        self._log = log.bind(session_id=ticket.session_id, generation=ticket.generation)
+        self._attachment = Attachment(
+            channels.stub(ticket.server_address),
+            setup.api_key,
+            setup.api_secret,
+            self._hello,
+            self._obey,
+            setup.orphan_timeout_s,
+        )
+
+    async def run(self) -> None:
+        """Join, publish what is desired, and leave when it is over."""
+        self._watch_room()
+        connecting = asyncio.create_task(self._join(), name="session-join")
+        attaching = asyncio.create_task(self._attach(), name="session-attach")
+        measuring = asyncio.create_task(self._measure(), name="session-stats")
+        try:
+            ended = await self._over
+            failed = ended.reason == SessionEndReason.SESSION_END_REASON_CONNECTION_LOST
+            self._log.info("session_over", reason=SessionEndReason.Name(ended.reason), detail=ended.detail)
+            self._leaving(ended.detail if failed else "")
+            await self._leave(connecting)
+            self._attachment.end(ended)
+            await asyncio.wait([attaching], timeout=_LAST_WORD_S)
+        finally:
+            for task in (connecting, attaching, measuring):
+                task.cancel()
+            await asyncio.wait([connecting, attaching, measuring])
+            self._joined.cancel()
+
+    def stop(self) -> None:
+        """The worker shuts down."""
+        self._end(SessionEndReason.SESSION_END_REASON_WORKER_STOPPING, "The media worker shuts down.")
+
+    async def terminate(self) -> None:
+        """LiveKit regards the job as over."""
+        joined_as = self._joined_as
+        await asyncio.wait([self._over], timeout=_TERMINATION_GRACE_S)
+        # After a full reconnect the job belongs to a participant that the SDK has replaced: it ends, we do not.
+        stale = not self._room.isconnected() or self._room.local_participant.sid != joined_as
+        if not self._joined.done() or not stale:
+            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "LiveKit ended the job.")
+
+    def _end(self, reason: SessionEndReason.ValueType, detail: str) -> None:
+        if not self._over.done():
+            self._over.set_result(SessionEnded(reason=reason, detail=detail))
+
+    # The room
+
+    def _watch_room(self) -> None:
+        self._room.on("disconnected", self._disconnected)
+        self._room.on("reconnected", self._reconnected)
+        self._room.on("local_track_republished", self._republished)
+        self._room.on("participant_permissions_changed", self._permissions_changed)
+
+    async def _join(self) -> None:
+        try:
+            await self._room.connect(self._start.url or self._setup.url, self._start.token, _ROOM_OPTIONS)
+        except ConnectError as error:
+            self._log.warning("session_join_failed", cause=str(error))
+            self._end(SessionEndReason.SESSION_END_REASON_CONNECTION_LOST, "LiveKit did not let the session join.")
+        else:
+            self._joined_as = self._room.local_participant.sid
+            self._joined.set_result(self._room)
+
+    async def _leave(self, connecting: "asyncio.Task[None]") -> None:
+        for track in self._tracks.values():
+            self._close(track)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=_LEAVE_S)
+        # A join that is under way cannot be stopped: cancelled, it would leave a participant behind.
+        await asyncio.wait([connecting], timeout=_LEAVE_S)
+        if self._room.isconnected():
+            await asyncio.wait([asyncio.create_task(self._room.disconnect(), name="session-leave")], timeout=_LEAVE_S)
+
+    def _disconnected(self, reason: int) -> None:
+        name = rtc.DisconnectReason.Name(reason)
+        known = _REASONS.get(reason, SessionEndReason.SESSION_END_REASON_CONNECTION_LOST)
+        self._end(known, f"LiveKit ended the connection: {name}.")
+
+    def _reconnected(self) -> None:
+        sid = self._room.local_participant.sid
+        if sid == self._joined_as:
+            return
+        # A full reconnect. The SDK has published everything again, but does not tell the new SIDs of data tracks.
+        self._joined_as = sid
+        for track in list(self._tracks.values()):
+            if track.carrier is not None and track_type(track.desired.spec) == TrackType.TRACK_TYPE_DATA:
+                self._host(track.desired)
+
+    def _republished(self, publication: rtc.LocalTrackPublication) -> None:
+        for track in self._tracks.values():
+            if track.carrier is not None and track.carrier.sid == publication.sid:
+                self._track_changed(track)
+
+    def _permissions_changed(self, participant: rtc.Participant, permission: rtc.ParticipantPermission) -> None:
+        if isinstance(participant, rtc.LocalParticipant):
+            for track in self._tracks.values():
+                if not may_publish(track.desired.spec, permission):
+                    track.revoke()
+
+    # The server
+
+    async def _attach(self) -> None:
+        try:
+            await self._attachment.run()
+        except SupersededError:
+            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "The session has moved on.")
+        except ServerAwayError:
+            # Nobody would ever end it, and the server that comes back dispatches it anew where it is still wanted.
+            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "The server is away, so nobody owns the session.")
+
+    def _hello(self) -> SessionHello:
+        return SessionHello(
+            session_id=self._ticket.session_id,
+            generation=self._ticket.generation,
+            worker_id=self._start.worker_id,
+            tracks=[track.report() for track in self._tracks.values() if track.state != HOSTED_TRACK_STATE_UNSPECIFIED],
+        )
+
+    def _obey(self, response: AttachResponse) -> None:
+        match response.WhichOneof("command"):
+            case "desired" if not self._over.done():
+                self._reconcile(response.desired)
+            case "stop":
+                self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "The server told it to stop.")
+            case _:
+                pass
+
+    def _reconcile(self, desired: SessionDesired) -> None:
+        self._stats_interval_s = desired.stats_interval.ToNanoseconds() / 1e9
+        self._stats_changed.set()
+        attempts = {key: track.desired.attempt for key, track in self._tracks.items()}
+        start, stop = plan(attempts, desired.tracks)
+        for key in stop:
+            self._close(self._tracks.pop(key), told=True)
+        for track in start:
+            self._host(track)
+
+    def _host(self, desired: DesiredTrack) -> None:
+        after = self._tracks.get(desired.publication_id)
+        self._tracks[desired.publication_id] = HostedTrack(
+            desired, self._create_carrier, self._joined, self._track_changed, after
+        )
+
+    def _create_carrier(self, desired: DesiredTrack) -> Carrier:
+        if track_type(desired.spec) == TrackType.TRACK_TYPE_DATA:
+            return DataCarrier(desired)
+        feeder = create_feeder(desired.spec, self._media_dir, self._setup.url_hosts, self._timelines)
+        return MediaCarrier(desired, feeder)
+
+    def _close(self, track: HostedTrack, told: bool = False) -> None:
+        async def close() -> None:
+            await track.aclose()
+            if told:
+                report = HostedTrackReport(
+                    publication_id=track.desired.publication_id, state=HOSTED_TRACK_STATE_UNPUBLISHED
+                )
+                self._attachment.send(AttachRequest(track=report))
+
+        task = asyncio.create_task(close(), name=f"close-{track.desired.publication_id}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _track_changed(self, track: HostedTrack) -> None:
+        self._attachment.send(AttachRequest(track=track.report()))
+
+    async def _measure(self) -> None:
+        while True:
+            if not self._stats_interval_s:
+                self._stats_changed.clear()
+                await self._stats_changed.wait()
+                continue
+            await asyncio.sleep(self._stats_interval_s)
+            tracks = [(key, carrier) for key, track in self._tracks.items() if (carrier := track.carrier) is not None]
+            results = await asyncio.gather(*(carrier.stats() for _, carrier in tracks), return_exceptions=True)
+            message = SessionStats()
+            for (key, _), result in zip(tracks, results, strict=True):
+                if isinstance(result, BaseException):
+                    self._log.info("stats_unreadable", publication_id=key, cause=repr(result))
+                    continue
+                result.publication_id = key
+                result.measure_time.FromNanoseconds(time.time_ns())
+                message.tracks.append(result)
+            if message.tracks:
+                self._attachment.send_stats(AttachRequest(stats=message))

@@ -1,0 +1,92 @@
+"""The book of publications: the one owner of their state, in memory and in the store."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from track.v1.publication_pb2 import Publication
+from track_server.publishing.lifecycle import ENDED
+from track_server.store.records import Store
+
+_KIND: Final = "publication"
+
+
+class Book:
+    """All publications of this server by id. Messages in it are never changed in place.
+
+    ``announce`` is told of every change.
+    """
+
+    def __init__(self, store: Store, announce: Callable[[Publication], None]) -> None:
+        self._store = store
+        self._announce = announce
+        self._publications: dict[str, Publication] = {}
+        self._changed = asyncio.Event()
+
+    async def load(self) -> None:
+        """Reads what an earlier run left."""
+        for record in await self._store.list(_KIND):
+            publication = Publication.FromString(record.body)
+            self._publications[publication.publication_id] = publication
+
+    def find(self, room: str, publication_id: str) -> Publication | None:
+        """The publication, if it is one of the room and not forgotten."""
+        publication = self._publications.get(publication_id)
+        if publication is None or publication.room != room or _forgotten(publication):
+            return None
+        return publication
+
+    def of_room(self, room: str) -> list[Publication]:
+        """The room's, oldest first."""
+        return [found for found in self._publications.values() if found.room == room and not _forgotten(found)]
+
+    def active(self) -> Iterable[Publication]:
+        """All that have not ended."""
+        return [found for found in self._publications.values() if found.state != ENDED]
+
+    def active_of(self, room: str, identity: str) -> list[Publication]:
+        """Those of one hosted participant that have not ended, oldest first."""
+        return [found for found in self.active() if found.room == room and found.participant_identity == identity]
+
+    async def save(self, publication: Publication) -> None:
+        """Takes a new state at once; returns when it is stored."""
+        before = self._publications.get(publication.publication_id)
+        if before == publication:
+            return
+        self._purge()
+        self._publications[publication.publication_id] = publication
+        self._announce(publication)
+        self.wake()
+        expire = publication.expire_time.ToNanoseconds() / 1e9 if publication.HasField("expire_time") else None
+        await self._store.put(
+            _KIND, publication.room, publication.publication_id, publication.SerializeToString(), expire_time=expire
+        )
+
+    async def forget(self, publication: Publication) -> None:
+        """Takes it out, as if it had never been."""
+        self._publications.pop(publication.publication_id, None)
+        await self._store.delete(_KIND, publication.room, publication.publication_id)
+
+    def wake(self) -> None:
+        """Lets those who wait in ``until`` look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Waits until ``condition`` holds, at most ``timeout_s``; looked at after each change. Says whether it holds."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition():
+                    await self._changed.wait()
+        except TimeoutError:
+            return condition()
+        return True
+
+    def _purge(self) -> None:
+        for publication_id in [key for key, found in self._publications.items() if _forgotten(found)]:
+            del self._publications[publication_id]
+
+
+def _forgotten(publication: Publication) -> bool:
+    return publication.state == ENDED and publication.expire_time.seconds < time.time()

@@ -1,0 +1,128 @@
+"""All hosted sessions: begun for publications, and attached to by the media workers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from track.media.v1 import media_service_pb2 as media
+from track_server.errors import InvalidField, PublicationEnded
+from track_server.publishing.attachment import Attachment
+from track_server.publishing.session import HostedSession, Hosting, session_id
+
+log = structlog.get_logger(__name__)
+
+
+class Sessions:
+    """Owner of the hosted sessions, `async with`.
+
+    ``on_stats``: told of every session's statistics. ``stats_interval``: how often a room's are wanted, in seconds.
+    """
+
+    def __init__(
+        self,
+        hosting: Hosting,
+        on_stats: Callable[[media.SessionStats], None],
+        stats_interval: Callable[[str], float | None],
+    ) -> None:
+        self._hosting = hosting
+        self._on_stats = on_stats
+        self._stats_interval = stats_interval
+        self._sessions: dict[str, HostedSession] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Lets go of the sessions; what they publish stays wanted. May be called twice."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def restore(self) -> None:
+        """Begins the sessions of all publications that an earlier run left."""
+        for room, identity in {(found.room, found.participant_identity) for found in self._hosting.book.active()}:
+            self._begin(room, identity, restored=True)
+
+    def host(self, room: str, identity: str) -> HostedSession:
+        """The session of that participant, begun where there is none, and told that what is wanted has changed."""
+        session = self._sessions.get(session_id(room, identity)) or self._begin(room, identity)
+        session.kick()
+        return session
+
+    def find(self, room: str, identity: str) -> HostedSession | None:
+        """The session of that participant."""
+        return self._sessions.get(session_id(room, identity))
+
+    def refresh_stats(self, room: str) -> None:
+        """Tells the room's sessions how often statistics are wanted now."""
+        for session in self._sessions.values():
+            if session.room == room:
+                session.want_stats(self._stats_interval(room))
+
+    async def attach(self, requests: AsyncIterator[media.AttachRequest]) -> AsyncIterator[media.AttachResponse]:
+        """Serves one worker's session until either side ends it. Raises PublicationEnded, InvalidField."""
+        first = await anext(requests, None)
+        if first is None or not first.HasField("hello"):
+            raise InvalidField("the first message must be hello", field="hello")
+        session = self._sessions.get(first.hello.session_id)
+        if session is None:
+            raise PublicationEnded("the session has nothing to publish")
+        attachment = Attachment()
+        await session.attach(attachment, first.hello)
+        reader = asyncio.create_task(self._read(session, attachment, requests), name=f"attached {session.session_id}")
+        try:
+            async for command in attachment.commands():
+                yield command
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            session.detach(attachment)
+
+    async def _read(
+        self, session: HostedSession, attachment: Attachment, requests: AsyncIterator[media.AttachRequest]
+    ) -> None:
+        try:
+            async for request in requests:
+                match request.WhichOneof("report"):
+                    case "track":
+                        await session.report(request.track)
+                    case "stats":
+                        self._on_stats(request.stats)
+                    case "ended":
+                        await session.ended(request.ended)
+                    case _:
+                        pass
+        except Exception:
+            log.exception("attachment_broke", session_id=session.session_id)
+        finally:
+            attachment.gone.set()
+            attachment.close()
+            session.detach(attachment)
+
+    def _begin(self, room: str, identity: str, *, restored: bool = False) -> HostedSession:
+        session = HostedSession(self._hosting, room, identity, restored=restored)
+        session.want_stats(self._stats_interval(room))
+        self._sessions[session.session_id] = session
+        task = asyncio.create_task(self._run(session), name=f"session {session.session_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return session
+
+    async def _run(self, session: HostedSession) -> None:
+        while session.wanted():
+            try:
+                await session.run()
+            except Exception:
+                # The publications stay wanted: a fault of ours must not lose them.
+                log.exception("session_broke", room=session.room, identity=session.identity)
+                await asyncio.sleep(1.0)
+        del self._sessions[session.session_id]

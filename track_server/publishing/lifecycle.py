@@ -1,0 +1,121 @@
+"""The life cycle of a publication: which moves are legal, and what each changes. Pure: every function returns a copy."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from google.protobuf import timestamp_pb2
+
+from track.v1 import error_pb2, publication_pb2
+from track.v1.publication_pb2 import Publication, PublicationEndCause, PublicationState
+
+PENDING: Final = PublicationState.PUBLICATION_STATE_PENDING
+STARTING: Final = PublicationState.PUBLICATION_STATE_STARTING
+LIVE: Final = PublicationState.PUBLICATION_STATE_LIVE
+RESTARTING: Final = PublicationState.PUBLICATION_STATE_RESTARTING
+ENDED: Final = PublicationState.PUBLICATION_STATE_ENDED
+
+MOVES: Final[Mapping[int, frozenset[int]]] = {
+    PENDING: frozenset({STARTING, ENDED}),
+    STARTING: frozenset({LIVE, RESTARTING, ENDED}),
+    LIVE: frozenset({RESTARTING, ENDED}),
+    RESTARTING: frozenset({STARTING, ENDED}),
+    ENDED: frozenset(),
+}
+
+KEPT: Final = 32
+"""How many moves and SIDs a publication remembers."""
+REMEMBERED_S: Final = 3600
+"""How long an ended publication can be read."""
+
+
+class IllegalMoveError(Exception):
+    """A fault of ours: the life cycle has no such move."""
+
+
+def begin(publication: Publication, now: timestamp_pb2.Timestamp) -> Publication:
+    """A new publication, PENDING."""
+    result = _copy(publication)
+    result.create_time.CopyFrom(now)
+    _enter(result, PENDING, now, "")
+    return result
+
+
+def move(
+    publication: Publication, state: PublicationState.ValueType, now: timestamp_pb2.Timestamp, detail: str = ""
+) -> Publication:
+    """``publication`` in ``state`` (not LIVE, not ENDED: see ``live`` and ``end``)."""
+    result = _copy(publication)
+    _leave_room(result, now)
+    _enter(result, state, now, detail)
+    return result
+
+
+def live(publication: Publication, track_sid: str, now: timestamp_pb2.Timestamp) -> Publication:
+    """In the room as ``track_sid``. A publication that is LIVE already gets a new SID in its lineage."""
+    result = _copy(publication)
+    if result.state == LIVE and result.track_sid == track_sid:
+        return result
+    _leave_room(result, now)
+    if result.state != LIVE:
+        _enter(result, LIVE, now, "")
+    result.track_sid = track_sid
+    result.ClearField("problem")
+    result.lineage.append(publication_pb2.PublicationSid(track_sid=track_sid, begin_time=now))
+    del result.lineage[:-KEPT]
+    return result
+
+
+def end(
+    publication: Publication,
+    cause: PublicationEndCause.ValueType,
+    now: timestamp_pb2.Timestamp,
+    *,
+    detail: str = "",
+    problem: error_pb2.Problem | None = None,
+) -> Publication:
+    """Over. ``problem`` tells why where it FAILED; otherwise an old one is cleared."""
+    result = move(publication, ENDED, now, detail)
+    result.end_cause = cause
+    result.ClearField("problem")
+    if problem is not None:
+        result.problem.CopyFrom(problem)
+    result.expire_time.CopyFrom(timestamp_pb2.Timestamp(seconds=now.seconds + REMEMBERED_S, nanos=now.nanos))
+    return result
+
+
+def troubled(publication: Publication, problem: error_pb2.Problem) -> Publication:
+    """The same state, with what went wrong last."""
+    result = _copy(publication)
+    result.problem.CopyFrom(problem)
+    return result
+
+
+def muted(publication: Publication, value: bool) -> Publication:
+    """Muted or not."""
+    result = _copy(publication)
+    result.muted = value
+    return result
+
+
+def _copy(publication: Publication) -> Publication:
+    result = Publication()
+    result.CopyFrom(publication)
+    return result
+
+
+def _leave_room(publication: Publication, now: timestamp_pb2.Timestamp) -> None:
+    publication.track_sid = ""
+    if publication.lineage and not publication.lineage[-1].HasField("end_time"):
+        publication.lineage[-1].end_time.CopyFrom(now)
+
+
+def _enter(
+    publication: Publication, state: PublicationState.ValueType, now: timestamp_pb2.Timestamp, detail: str
+) -> None:
+    if publication.state and state not in MOVES[publication.state]:
+        raise IllegalMoveError(
+            f"{publication.publication_id}: {PublicationState.Name(publication.state)} -> {PublicationState.Name(state)}"
+        )
+    publication.state = state
+    publication.moves.append(publication_pb2.PublicationMove(state=state, time=now, detail=detail))
+    del publication.moves[:-KEPT]

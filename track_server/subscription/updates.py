@@ -1,0 +1,157 @@
+"""Subscribing participants to tracks: validated, asked of LiveKit, and seen where anybody can see it."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from track.v1 import access_pb2, publication_pb2, track_pb2, tracks_pb2
+from track_server.access.principal import Principal
+from track_server.access.rules import require_target
+from track_server.deadline import Deadline
+from track_server.errors import (
+    InvalidField,
+    InvalidOptions,
+    LiveKitUnavailable,
+    NotForDataTracks,
+    ParticipantNotFound,
+    TargetPermission,
+    TrackError,
+)
+from track_server.livekit.api import LiveKitApi
+from track_server.livekit.debug import DebugView
+from track_server.rooms.reading import find_track
+from track_server.rooms.room import LiveRoom
+from track_server.rooms.rooms import Rooms
+
+_RETRY_FIRST_S: Final = 0.1
+_RETRY_LAST_S: Final = 1.0
+# The debug view answers in 2 ms but walks every room of the node, so it is asked less often the longer nothing happens.
+_LOOK_FIRST_S: Final = 0.02
+_LOOK_LAST_S: Final = 0.25
+
+
+@dataclass(slots=True)
+class _Item:
+    """One subscription on its way."""
+
+    update: tracks_pb2.SubscriptionUpdate
+    result: tracks_pb2.SubscriptionResult = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.result = tracks_pb2.SubscriptionResult(subscription=self.update)
+
+    @property
+    def failed(self) -> bool:
+        return self.result.HasField("problem")
+
+    def fail(self, error: TrackError, place: str = "") -> None:
+        self.result.problem.CopyFrom(error.problem(error.field or place))
+
+
+class SubscriptionUpdates:
+    """Answers UpdateSubscriptions. ``debug``: LiveKit's debug view, or None where it is not turned on."""
+
+    def __init__(self, rooms: Rooms, api: LiveKitApi, debug: DebugView | None) -> None:
+        self._rooms = rooms
+        self._api = api
+        self._debug = debug
+
+    async def apply(
+        self,
+        principal: Principal,
+        room: str,
+        updates: Sequence[tracks_pb2.SubscriptionUpdate],
+        deadline: Deadline,
+    ) -> list[tracks_pb2.SubscriptionResult]:
+        """One result an update, in order. Raises InvalidField, RoomNotFound, LiveKitUnavailable."""
+        _refuse_doubles(updates)
+        items = [_Item(update) for update in updates]
+        async with self._rooms.watch(room) as live:
+            for index, item in enumerate(items):
+                try:
+                    _check(principal, live, item.update, f"updates[{index}]")
+                except TrackError as error:
+                    item.fail(error, f"updates[{index}]")
+            groups: dict[tuple[str, bool], list[_Item]] = {}
+            for item in items:
+                if not item.failed:
+                    groups.setdefault((item.update.participant_identity, item.update.subscribe), []).append(item)
+            await asyncio.gather(*(self._ask(room, group, deadline) for group in groups.values()))
+            asked = [item for item in items if not item.failed]
+            if self._debug is not None and asked:
+                await self._observe(self._debug, room, asked, deadline)
+        return [item.result for item in items]
+
+    async def _ask(self, room: str, group: Sequence[_Item], deadline: Deadline) -> None:
+        """Asks LiveKit for one subscriber's tracks, again with back-off while LiveKit is away."""
+        identity, subscribe = group[0].update.participant_identity, group[0].update.subscribe
+        sids = [item.update.track_sid for item in group]
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                await self._api.update_subscriptions(room, identity, sids, subscribe=subscribe)
+                break
+            except LiveKitUnavailable as error:
+                pause = min(_RETRY_FIRST_S * 2 ** (attempts - 1), _RETRY_LAST_S) * random.uniform(0.5, 1.0)
+                if pause >= deadline.remaining_s():
+                    for item in group:
+                        item.fail(error)
+                    break
+                await asyncio.sleep(pause)
+            except TrackError as error:
+                for item in group:
+                    item.fail(error)
+                break
+        for item in group:
+            item.result.attempts = attempts
+            if not item.failed:
+                item.result.stage = publication_pb2.STAGE_REQUESTED
+
+    async def _observe(self, debug: DebugView, room: str, items: Sequence[_Item], deadline: Deadline) -> None:
+        """Looks until every subscription is as asked for, or the time is over."""
+        pause = _LOOK_FIRST_S
+        while True:
+            try:
+                down = {
+                    (copy.subscriber_identity, copy.track_sid) for copy in await debug.down_tracks(room) if copy.bound
+                }
+            except LiveKitUnavailable:
+                return
+            for item in items:
+                there = (item.update.participant_identity, item.update.track_sid) in down
+                item.result.observed = there
+                if there == item.update.subscribe:
+                    item.result.stage = publication_pb2.STAGE_OBSERVED
+                    item.result.evidence = publication_pb2.EVIDENCE_DEBUG_VIEW
+            missing = any(item.result.stage != publication_pb2.STAGE_OBSERVED for item in items)
+            if not missing or deadline.remaining_s() <= pause:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LOOK_LAST_S)
+
+
+def _refuse_doubles(updates: Sequence[tracks_pb2.SubscriptionUpdate]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for index, update in enumerate(updates):
+        key = (update.participant_identity, update.track_sid)
+        if key in seen:
+            raise InvalidField("the subscription is named twice", field=f"updates[{index}]")
+        seen.add(key)
+
+
+def _check(principal: Principal, live: LiveRoom, update: tracks_pb2.SubscriptionUpdate, place: str) -> None:
+    identity = update.participant_identity
+    require_target(principal, access_pb2.PERMISSION_SUBSCRIBE, live.name, identity)
+    subscriber = live.model.participants.get(identity)
+    if subscriber is None:
+        raise ParticipantNotFound(f"no participant {identity!r} in the room", field=f"{place}.participant_identity")
+    track = find_track(live.model.tracks, update.track_sid, f"{place}.track_sid")
+    if track.type == track_pb2.TRACK_TYPE_DATA:
+        raise NotForDataTracks("LiveKit's server cannot subscribe a client to data tracks", field=f"{place}.track_sid")
+    if track.participant_identity == identity:
+        raise InvalidOptions("a participant cannot subscribe to its own track", field=f"{place}.track_sid")
+    if update.subscribe and not subscriber.permission.can_subscribe:
+        raise TargetPermission(f"participant {identity!r} may not subscribe", field=f"{place}.participant_identity")

@@ -1,0 +1,86 @@
+"""The media workers that `serve` starts: child processes, watched, and started again with back-off when they end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_FIRST_DELAY_S: Final = 0.1
+_LAST_DELAY_S: Final = 10.0
+# A worker that lived so long did not fail to start: the next one starts without delay.
+_SOUND_S: Final = 30.0
+_STOP_S: Final = 8.0
+
+
+class Supervisor:
+    """Keeps ``count`` processes `python -m track_server worker` running, `async with`.
+
+    ``environment``: settings for them, on top of our own environment.
+    """
+
+    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
+        self._count = count
+        self._environment = {**os.environ, **environment}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that run now."""
+        return [process.pid for process in self._processes.values()]
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._keep(index), name=f"media worker {index}") for index in range(self._count)
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends the workers: asked first, killed after a while. May be called twice."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep(self, index: int) -> None:
+        loop = asyncio.get_running_loop()
+        delay = _FIRST_DELAY_S
+        while True:
+            begun = loop.time()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "track_server", "worker", stdin=asyncio.subprocess.PIPE, env=self._environment
+            )
+            self._processes[index] = process
+            try:
+                status = await process.wait()
+            finally:
+                await _end(process)
+                del self._processes[index]
+            log.warning("media_worker_ended", index=index, status=status)
+            delay = _FIRST_DELAY_S if loop.time() - begun > _SOUND_S else min(delay * 2, _LAST_DELAY_S)
+            await asyncio.sleep(delay)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

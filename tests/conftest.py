@@ -15,6 +15,7 @@ import pytest_asyncio
 import uvloop
 
 from tests.livekit_process import LiveKitProcess, ToolMissingError, tool
+from tests.track_process import TrackProcess
 
 _LEAK_GRACE_S = 2.0
 _TEST_DEADLINE_S = 90.0
@@ -49,6 +50,14 @@ def _bounded(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[.
             raise
 
     return bounded
+
+
+class StartTrack(Protocol):
+    """Starts one more TrackService in front of ``livekit``; `settings` are environment variables."""
+
+    def __call__(
+        self, livekit: LiveKitProcess, settings: Mapping[str, str] | None = None
+    ) -> Awaitable[TrackProcess]: ...
 
 
 def _tool(name: str) -> Path:
@@ -122,6 +131,27 @@ async def start_livekit(tmp_path: Path) -> AsyncIterator[StartLiveKit]:
         async def start(config: Mapping[str, Any] | None = None, *, binary: str = "livekit-server") -> LiveKitProcess:
             directory = tmp_path / f"livekit-{uuid.uuid4().hex[:8]}"
             return await stack.enter_async_context(LiveKitProcess(_tool(binary), directory, config))
+
+        yield start
+
+
+@pytest_asyncio.fixture(scope="session")
+async def track(livekit: LiveKitProcess, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TrackProcess]:
+    """TrackService with its media worker, shared by all tests of this worker: never stop or kill this one."""
+    directory = tmp_path_factory.mktemp("track")
+    (directory / "media").mkdir()
+    async with TrackProcess(livekit, directory, {"TRACK_MEDIA_DIR": str(directory / "media")}) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def start_track(tmp_path: Path) -> AsyncIterator[StartTrack]:
+    """TrackServices of this test alone, to be stopped, killed or configured at will; all ended with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(livekit: LiveKitProcess, settings: Mapping[str, str] | None = None) -> TrackProcess:
+            directory = tmp_path / f"track-{uuid.uuid4().hex[:8]}"
+            return await stack.enter_async_context(TrackProcess(livekit, directory, settings))
 
         yield start
 

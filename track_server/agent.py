@@ -5,5 +5,5 @@ from typing import Final
 AGENT_NAME: Final = "track-media"
 """Under which workers register with LiveKit, and jobs are dispatched."""
 
-SESSION_ATTRIBUTE: Final = "track.session"
+SESSION_ATTRIBUTE: Final = "track.session_id"
 """Participant attribute of a hosted participant: the id of its session. It tells ours from others' of the same identity."""

@@ -99,15 +99,11 @@ async def subscribe_disabled(connection: SignalConnection, sid: str) -> None:
     """What a watcher does for quality: subscribe, and want no media."""
     settings = rtc.UpdateTrackSettings(track_sids=[sid], disabled=True)
     await connection.send(rtc.SignalRequest(track_setting=settings))
-    await connection.send(
-        rtc.SignalRequest(subscription=rtc.UpdateSubscription(track_sids=[sid], subscribe=True))
-    )
+    await connection.send(rtc.SignalRequest(subscription=rtc.UpdateSubscription(track_sids=[sid], subscribe=True)))
 
 
 async def unsubscribe(connection: SignalConnection, sid: str) -> None:
-    await connection.send(
-        rtc.SignalRequest(subscription=rtc.UpdateSubscription(track_sids=[sid], subscribe=False))
-    )
+    await connection.send(rtc.SignalRequest(subscription=rtc.UpdateSubscription(track_sids=[sid], subscribe=False)))
 
 
 async def down_tracks(server: LiveKitProcess, room: str, sid: str) -> list[dict[str, Any]]:
@@ -130,9 +126,7 @@ async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = 20.
             await asyncio.sleep(0.05)
 
 
-async def test_watcher_joins_as_active_agent_and_its_transport_comes_up(
-    server: LiveKitProcess, room_name: str
-) -> None:
+async def test_watcher_joins_as_active_agent_and_its_transport_comes_up(server: LiveKitProcess, room_name: str) -> None:
     async with participant(server, room_name, "alice"), watch(server, room_name) as connection:
         assert connection.join.room.name == room_name
         assert connection.join.participant.kind == models.ParticipantInfo.AGENT

@@ -1,7 +1,9 @@
 """The idle transport: what it does with bad offers, and which ICE servers it uses. Real servers are in test_signal."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -31,8 +33,25 @@ class _Server:
         self.transport.offer(rtc.SessionDescription(type="offer", sdp=sdp, id=number))
 
 
+def _sockets() -> int:
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += str(entry.readlink()).startswith("socket:")
+    return count
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _no_socket_left_open() -> AsyncIterator[None]:
+    before = _sockets()
+    yield
+    async with asyncio.timeout(2):
+        while _sockets() > before:
+            await asyncio.sleep(0.01)
+
+
 @pytest_asyncio.fixture
-async def server() -> AsyncIterator[_Server]:
+async def server(_no_socket_left_open: None) -> AsyncIterator[_Server]:
     server = _Server()
     server.transport.start()
     yield server

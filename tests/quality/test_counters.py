@@ -1,6 +1,7 @@
 """Counters of a hosted publication become numbers of a window; whatever happens to them, none is invented."""
 
 import math
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -276,11 +277,10 @@ def test_readings_are_those_of_layers_that_send_and_of_late() -> None:
         return hosted(
             second,
             [
-                stream(11, rid="q", packets_sent=int(50 * second), bytes_sent=int(5000 * second), frames_sent=int(30 * second),
-                       jitter_ms=3.0, rtt_ms=40.0, remote=second - 0.5),
-                stream(12, rid="h", packets_sent=100, bytes_sent=10_000, frames_sent=50, jitter_ms=90.0, rtt_ms=90.0, remote=1),
+                stream(11, rid="q", frames_sent=int(30 * second), jitter_ms=3.0, rtt_ms=40.0, remote=second - 0.5),
+                stream(12, rid="h", frames_sent=50, jitter_ms=90.0, rtt_ms=90.0, remote=1),
             ],
-        )  # fmt: skip
+        )
 
     sample = measure(*(stats(second) for second in range(2, 12)), track_type=TRACK_TYPE_VIDEO)
     assert [layer.rid for layer in sample.layers] == ["q"]
@@ -298,6 +298,14 @@ def test_a_reading_older_than_the_last_reports_is_absent() -> None:
     assert numbers_of(sample) == set()
 
 
+COUNTERS: Final = (
+    "packets_sent",
+    "bytes_sent",
+    "retransmitted_packets_sent",
+    "retransmitted_bytes_sent",
+    "frames_sent",
+    "nack_count",
+)
 COUNTER = st.none() | st.integers(0, 2**63) | st.integers(0, 2000)
 READING = st.none() | st.floats()
 
@@ -305,9 +313,7 @@ READING = st.none() | st.floats()
 @st.composite
 def streams(draw: st.DrawFn) -> RtpStreamStats:
     result = RtpStreamStats(ssrc=draw(st.integers(1, 3)), rid=draw(st.sampled_from(["", "q", "f"])))
-    for name in (
-        "packets_sent", "bytes_sent", "retransmitted_packets_sent", "retransmitted_bytes_sent", "frames_sent", "nack_count",
-    ):  # fmt: skip
+    for name in COUNTERS:
         if (value := draw(COUNTER)) is not None:
             setattr(result, name, value)
     for name in ("jitter_ms", "rtt_ms"):
@@ -344,8 +350,8 @@ def assert_honest(sample: QualitySample) -> None:
             if field.type == field.TYPE_DOUBLE:
                 assert math.isfinite(value), field.name
                 assert value >= 0, field.name
-        if message.HasField("loss_percent"):
-            assert message.loss_percent <= 100
+            if field.name == "loss_percent":
+                assert value <= 100
     assert not sample.HasField("window") or sample.window.ToNanoseconds() > 0
     assert sample.age.ToNanoseconds() >= 0
 
@@ -383,16 +389,22 @@ def test_no_history_makes_a_number_that_cannot_be(
     window_s=st.floats(1, 60),
 )
 def test_no_number_exceeds_what_was_ever_true(steps: list[tuple[float, int, int, float, str]], window_s: float) -> None:
-    """A bitrate over a window lies between the lowest and the highest that was sent, whatever happened in between."""
+    """A bitrate over a window is never above the highest that was sent, whatever happened in between.
+
+    Nor is it below the lowest, unless counters began anew and had passed their old value at the next reading, which
+    nobody can see.
+    """
     history = History()
     now_s, packets, resent, lost, sid = 0.0, 0, 0, 0, 0
     rates = []
+    whole = True
     entries: list[HostedTrackStats] = []
     for seconds, sent, again, share, event in steps:
         if event == "gap":
             seconds += 20
         now_s += seconds
         if event == "reset":
+            whole = False
             packets = resent = lost = 0
         if event == "republish":
             sid += 1
@@ -403,7 +415,7 @@ def test_no_number_exceeds_what_was_ever_true(steps: list[tuple[float, int, int,
         resent += again
         lost += int(sent * share)
         rates.append(sent * 100 * 8 / seconds)
-        fields = {} if event == "absent" else {"packets_lost": lost, "remote": now_s - 0.2, "jitter_ms": 1.0}
+        reported: dict[str, Any] = {"packets_lost": lost, "remote": now_s - 0.2, "jitter_ms": 1.0}
         entry = hosted(
             now_s,
             [
@@ -412,7 +424,7 @@ def test_no_number_exceeds_what_was_ever_true(steps: list[tuple[float, int, int,
                     bytes_sent=packets * 100,
                     retransmitted_packets_sent=resent,
                     retransmitted_bytes_sent=resent * 100,
-                    **fields,
+                    **({} if event == "absent" else reported),
                 )
             ],
             sid=f"TR_{sid}",
@@ -428,4 +440,5 @@ def test_no_number_exceeds_what_was_ever_true(steps: list[tuple[float, int, int,
             continue
         assert_honest(sample)
         if sample.HasField("bitrate_bps"):
-            assert 0.999999 * min(rates) <= sample.bitrate_bps <= 1.000001 * max(rates)
+            assert sample.bitrate_bps <= 1.000001 * max(rates)
+            assert sample.bitrate_bps >= 0.999999 * min(rates) or not whole

@@ -10,6 +10,7 @@ from livekit import api, rtc
 
 from tests.conftest import StartLiveKit
 from tests.livekit_process import LiveKitProcess
+from tests.participants import microphone, participant
 from track.v1 import event_pb2, track_pb2
 from track_server.errors import LiveKitUnavailable, RoomNotFound
 from track_server.livekit.api import LiveKitApi
@@ -27,29 +28,6 @@ async def rooms_of(server: LiveKitProcess, **options: Any) -> AsyncIterator[Room
     settings = {"linger_s": 0.0, "max_events": 1000, "transport_timeout_s": 10.0} | options
     async with LiveKitApi(server.http_url, tokens) as livekit, Rooms(server.url, livekit, tokens, **settings) as rooms:
         yield rooms
-
-
-@contextlib.asynccontextmanager
-async def participant(server: LiveKitProcess, room: str, identity: str, **grants: Any) -> AsyncIterator[rtc.Room]:
-    token = (
-        api.AccessToken(server.api_key, server.api_secret)
-        .with_identity(identity)
-        .with_grants(api.VideoGrants(room_join=True, room=room, **grants))
-        .to_jwt()
-    )
-    joined = rtc.Room()
-    await joined.connect(server.url, token)
-    try:
-        yield joined
-    finally:
-        await joined.disconnect()
-
-
-async def microphone(joined: rtc.Room, name: str = "mic") -> rtc.LocalTrackPublication:
-    source = rtc.AudioSource(48000, 1)
-    track = rtc.LocalAudioTrack.create_audio_track(name, source)
-    options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-    return await joined.local_participant.publish_track(track, options)
 
 
 class Reader:
@@ -173,33 +151,31 @@ async def test_an_unknown_room_is_not_found_and_not_created(livekit: LiveKitProc
 
 
 async def test_a_deleted_room_closes_the_stream(livekit: LiveKitProcess, room_name: str) -> None:
-    async with rooms_of(livekit) as rooms, participant(livekit, room_name, "alice"):
-        async with rooms.watch(room_name) as live:
-            reader = Reader(follow(live, None, list))
-            await reader.until(lambda message: True)
-            async with api.LiveKitAPI(livekit.http_url, livekit.api_key, livekit.api_secret) as client:
-                await client.room.delete_room(api.DeleteRoomRequest(room=room_name))
-            assert (await reader.change("room_closed")).room_closed.reason == "ROOM_DELETED"
-            await asyncio.wait_for(reader.task, DEADLINE_S)
-            assert rooms.find(room_name) is None
+    async with rooms_of(livekit) as rooms, participant(livekit, room_name, "alice"), rooms.watch(room_name) as live:
+        reader = Reader(follow(live, None, list))
+        await reader.until(lambda message: True)
+        async with api.LiveKitAPI(livekit.http_url, livekit.api_key, livekit.api_secret) as client:
+            await client.room.delete_room(api.DeleteRoomRequest(room=room_name))
+        assert (await reader.change("room_closed")).room_closed.reason == "ROOM_DELETED"
+        await asyncio.wait_for(reader.task, DEADLINE_S)
+        assert rooms.find(room_name) is None
 
 
 async def test_a_restart_of_livekit_is_told_as_a_gap(start_livekit: StartLiveKit, room_name: str) -> None:
     server = await start_livekit()
-    async with rooms_of(server) as rooms:
-        async with participant(server, room_name, "alice"), rooms.watch(room_name) as live:
-            reader = Reader(follow(live, None, list))
-            await reader.until(lambda message: True)
-            await server.kill()
-            lost = await reader.change("freshness_changed")
-            assert lost.freshness_changed.source == track_pb2.FRESHNESS_SOURCE_DISCONNECTED
-            await server.start()
-            async with participant(server, room_name, "carol"):
-                again = await reader.until(
-                    lambda m: m.snapshot.reason == event_pb2.SNAPSHOT_REASON_WATCHER_AWAY
-                )
-                assert "carol" in {found.identity for found in again.snapshot.participants}
-            await reader.aclose()
+    async with rooms_of(server) as rooms, participant(server, room_name, "alice"), rooms.watch(room_name) as live:
+        reader = Reader(follow(live, None, list))
+        await reader.until(lambda message: True)
+        await server.kill()
+        lost = await reader.change("freshness_changed")
+        assert lost.freshness_changed.source == track_pb2.FRESHNESS_SOURCE_DISCONNECTED
+        await server.start()
+        async with participant(server, room_name, "carol"):
+            again = await reader.until(
+                lambda m: m.snapshot.reason == event_pb2.SNAPSHOT_REASON_WATCHER_AWAY
+            )
+            assert "carol" in {found.identity for found in again.snapshot.participants}
+        await reader.aclose()
 
 
 async def test_without_a_transport_the_room_is_polled(start_livekit: StartLiveKit, room_name: str) -> None:

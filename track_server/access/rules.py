@@ -3,7 +3,8 @@
 A denial tells what grant is missing. It depends on the token and the request alone, never on what exists.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from track.v1.access_pb2 import Permission
 from track.v1.track_pb2 import TrackSource, TrackType
@@ -12,14 +13,6 @@ from track_server.errors import PermissionDenied
 
 # Permissions that are not about a room: a request without `room` may only need one of these.
 ROOMLESS: Final = frozenset({Permission.PERMISSION_READ_SERVER, Permission.PERMISSION_HOST_MEDIA})
-
-_NEEDS: Final = {
-    Permission.PERMISSION_READ_TRACKS: "roomJoin or roomAdmin of that room, or roomList",
-    Permission.PERMISSION_PUBLISH: "roomAdmin of that room, or roomJoin of it with canPublish or canPublishData",
-    Permission.PERMISSION_MUTE: "roomAdmin of that room, or roomJoin of it with canPublish or canPublishData",
-    Permission.PERMISSION_SUBSCRIBE: "roomAdmin of that room, or roomJoin of it with canSubscribe",
-    Permission.PERMISSION_HOST_MEDIA: "the agent grant",
-}
 
 
 def is_admin(principal: Principal, room: str) -> bool:
@@ -33,9 +26,11 @@ def room_level(permission: "Permission.ValueType", principal: Principal, room: s
 
     Passing is not enough to act: `require_target` decides about each participant that is acted on.
     """
-    if not _room_allows(permission, principal, room):
-        needs = _NEEDS.get(permission, "a permission that nobody has")
-        raise PermissionDenied(f"The access token does not allow this: it needs {needs}.")
+    rule = _RULES.get(permission)
+    if rule is None:
+        raise PermissionDenied("Nobody may do this: the RPC declares no permission.")
+    if not (principal.unrestricted or rule.allows(principal, room)):
+        raise PermissionDenied(f"The access token does not allow this: it needs {rule.needs}.")
 
 
 def require_target(
@@ -65,23 +60,43 @@ def require_target(
         raise PermissionDenied("The access token does not allow this.")
 
 
-def _room_allows(permission: "Permission.ValueType", principal: Principal, room: str) -> bool:
+class _Rule(NamedTuple):
+    """What a permission takes, for programs and for people."""
+
+    allows: Callable[[Principal, str], bool]
+    needs: str
+
+
+def _any(principal: Principal, room: str) -> bool:
+    return True
+
+
+def _reads(principal: Principal, room: str) -> bool:
+    return _joins(principal.grants, room) or is_admin(principal, room) or principal.grants.room_list
+
+
+def _publishes(principal: Principal, room: str) -> bool:
     grants = principal.grants
-    if principal.unrestricted:
-        return permission != Permission.PERMISSION_UNSPECIFIED
-    joins = _joins(grants, room)
-    match permission:
-        case Permission.PERMISSION_READ_SERVER:
-            return True
-        case Permission.PERMISSION_READ_TRACKS:
-            return joins or is_admin(principal, room) or grants.room_list
-        case Permission.PERMISSION_PUBLISH | Permission.PERMISSION_MUTE:
-            return is_admin(principal, room) or (joins and (grants.can_publish or grants.can_publish_data))
-        case Permission.PERMISSION_SUBSCRIBE:
-            return is_admin(principal, room) or (joins and grants.can_subscribe)
-        case Permission.PERMISSION_HOST_MEDIA:
-            return grants.agent
-    return False
+    return is_admin(principal, room) or (_joins(grants, room) and (grants.can_publish or grants.can_publish_data))
+
+
+def _subscribes(principal: Principal, room: str) -> bool:
+    return is_admin(principal, room) or (_joins(principal.grants, room) and principal.grants.can_subscribe)
+
+
+def _hosts(principal: Principal, room: str) -> bool:
+    return principal.grants.agent
+
+
+_PUBLISHING: Final = "roomAdmin of that room, or roomJoin of it with canPublish or canPublishData"
+_RULES: Final = {
+    Permission.PERMISSION_READ_SERVER: _Rule(_any, "nothing"),
+    Permission.PERMISSION_READ_TRACKS: _Rule(_reads, "roomJoin or roomAdmin of that room, or roomList"),
+    Permission.PERMISSION_PUBLISH: _Rule(_publishes, _PUBLISHING),
+    Permission.PERMISSION_MUTE: _Rule(_publishes, _PUBLISHING),
+    Permission.PERMISSION_SUBSCRIBE: _Rule(_subscribes, "roomAdmin of that room, or roomJoin of it with canSubscribe"),
+    Permission.PERMISSION_HOST_MEDIA: _Rule(_hosts, "the agent grant"),
+}
 
 
 def _joins(grants: Grants, room: str) -> bool:

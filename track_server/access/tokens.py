@@ -29,6 +29,9 @@ _SOURCES: Final = {
 class Authenticator(Protocol):
     """Tells who calls."""
 
+    def known(self, authorization: str | None) -> Principal | None:
+        """The principal of an `authorization` that was taken before and is still good; None: ask `authenticate`."""
+
     async def authenticate(self, authorization: str | None) -> Principal:
         """The principal behind the call's `authorization` metadata, None where it has none; raises Unauthenticated."""
 
@@ -38,6 +41,10 @@ class Unguarded:
 
     def __init__(self) -> None:
         self._principal = anonymous()
+
+    def known(self, authorization: str | None) -> Principal:
+        """See Authenticator."""
+        return self._principal
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """See Authenticator; never raises."""
@@ -54,19 +61,24 @@ class TokenAuthenticator:
         self._api_key = api_key
         self._api_secret = api_secret
         self._clock = clock
-        self._principals: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
+        self._principals: OrderedDict[str | None, tuple[Principal, float]] = OrderedDict()
+
+    def known(self, authorization: str | None) -> Principal | None:
+        """See Authenticator."""
+        entry = self._principals.get(authorization)
+        if entry is None or self._clock() >= entry[1]:
+            return None
+        self._principals.move_to_end(authorization)
+        return entry[0]
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """See Authenticator."""
         if authorization is None:
             raise Unauthenticated("Send a LiveKit access token in the metadata: `authorization: Bearer TOKEN`.")
-        now = self._clock()
-        known = self._principals.get(authorization)
-        if known is not None and now < known[1]:
-            self._principals.move_to_end(authorization)
-            return known[0]
+        if (principal := self.known(authorization)) is not None:
+            return principal
         self._principals.pop(authorization, None)
-        principal, good_until = verify(bearer(authorization), self._api_key, self._api_secret, now)
+        principal, good_until = verify(bearer(authorization), self._api_key, self._api_secret, self._clock())
         self._principals[authorization] = (principal, good_until)
         if len(self._principals) > _CACHE:
             self._principals.popitem(last=False)

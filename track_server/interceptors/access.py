@@ -18,10 +18,11 @@ class Authentication:
         """See Concern."""
         if not method.ours:
             return inner
-        authenticate = self._authenticator.authenticate
+        known, authenticate = self._authenticator.known, self._authenticator.authenticate
 
         async def handle(request: Any, call: Call) -> Any:
-            call.principal = await authenticate(call.authorization)
+            principal = known(call.authorization)
+            call.principal = await authenticate(call.authorization) if principal is None else principal
             return await inner(request, call)
 
         return handle

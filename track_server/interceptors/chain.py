@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from track.v1 import track_service_pb2 as _track_service_pb2  # noqa: F401
 from track_server.access.tokens import Authenticator
 from track_server.interceptors.access import Authentication, Authorisation
-from track_server.interceptors.context import entry
+from track_server.interceptors.context import CallIds, entry
 from track_server.interceptors.drain import Draining
 from track_server.interceptors.errors import ErrorStatuses
 from track_server.interceptors.handlers import adapted, behavior_of, registered
@@ -22,23 +22,32 @@ from track_server.interceptors.log import CallLog
 from track_server.interceptors.method import Concern, ContractError, Method, declared
 from track_server.interceptors.metrics import CallMetrics
 from track_server.interceptors.validation import Messages
+from track_server.logs import EventWriter
 from track_server.store.records import Store
 
 
 class Chain:
     """The concerns in their order. One for all listeners of a server; `async with` owns the mutations that run.
 
-    ``draining`` is the switch that the server's shutdown turns.
+    ``draining`` is the switch that the server's shutdown turns; ``events`` takes one line a call.
     """
 
     def __init__(
-        self, *, authenticator: Authenticator, store: Store, registry: CollectorRegistry, draining: Draining
+        self,
+        *,
+        authenticator: Authenticator,
+        store: Store,
+        registry: CollectorRegistry,
+        draining: Draining,
+        events: EventWriter,
     ) -> None:
+        self._log = CallLog(events)
         self._idempotency = Idempotency(store)
+        self._call_ids = CallIds()
         # Outermost first. Before all of them, `context.entry` makes the Call, which each of them needs.
         self.concerns: tuple[tuple[str, Concern], ...] = (
             # Outside of errors, to see the status in which everything ends.
-            ("log", CallLog()),
+            ("log", self._log),
             ("metrics", CallMetrics(registry)),
             # Outside of all that may raise.
             ("errors", ErrorStatuses()),
@@ -63,15 +72,16 @@ class Chain:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the mutations that still run. May be called twice."""
+        """End the mutations that still run, and write the lines of the log that wait. May be called twice."""
         await self._idempotency.aclose()
+        self._log.flush()
 
     def around(self, method: Method, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
         """The handler to register for an RPC that the servicer's method ``behavior`` serves."""
         handler = adapted(method, behavior)
         for _, concern in reversed(self.concerns):
             handler = concern.wrap(method, handler)
-        return registered(method, entry(method, handler))
+        return registered(method, entry(method, handler, self._call_ids))
 
 
 class ChainedServer(aio.Server):

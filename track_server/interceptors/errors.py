@@ -35,6 +35,8 @@ class ErrorStatuses:
     def wrap(self, method: Method, inner: Handler) -> Handler:
         """See Concern."""
 
+        foreign = not method.ours
+
         async def handle(request: Any, call: Call) -> Any:
             try:
                 response = await inner(request, call)
@@ -64,7 +66,8 @@ class ErrorStatuses:
                     call.code = code_pb2.CANCELLED
                     raise
                 await _abort(call, _unexpected(error))
-            call.code = _code_of(call.context)
+            if foreign:  # may have set a status and returned
+                call.code = _code_of(call.context)
             return response
 
         return handle

@@ -13,6 +13,10 @@ from track_server.interceptors.method import Handler, Method
 # Named in the message; BadRequest has more of them.
 _NAMED: Final = 3
 
+# Requests known to be valid, per RPC, and the longest that is remembered.
+_REMEMBERED: Final = 1024
+_REMEMBERED_BYTES: Final = 512
+
 
 class InvalidRequest(InvalidField):
     """Fields of the request are out of their range. ``violations``: path and fault of each."""
@@ -71,13 +75,21 @@ class Messages:
     def _reader(self, method: Method) -> Callable[[bytes], Any]:
         decode, validated, violations_of = method.decode, method.ours, self._validator.collect_violations
 
+        # The rules look at the request alone, so the same bytes are valid again: callers that poll skip the validation.
+        valid: set[bytes] = set()
+
         def read(raw: bytes) -> Any:
             try:
                 request = decode(raw)
             except DecodeError as error:
                 raise InvalidField(f"The request of {method.path} cannot be decoded.") from error
-            if validated and (violations := violations_of(request)):
-                raise InvalidRequest([(path_of(violation), violation.proto.message) for violation in violations])
+            if validated and raw not in valid:
+                if violations := violations_of(request):
+                    raise InvalidRequest([(path_of(violation), violation.proto.message) for violation in violations])
+                if len(raw) <= _REMEMBERED_BYTES:
+                    if len(valid) >= _REMEMBERED:
+                        valid.clear()
+                    valid.add(raw)
             return request
 
         return read

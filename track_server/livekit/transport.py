@@ -66,6 +66,7 @@ class SubscriberTransport:
         self._failure = ""
         self._gathering: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._releasing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -187,9 +188,17 @@ class SubscriberTransport:
     async def _fail(self, failure: str) -> None:
         self._failure = self._failure or failure
         self._settled.set()
-        await self._release()
+        await asyncio.shield(self._released())
+
+    def _released(self) -> asyncio.Task[None]:
+        # One task and never cancelled: aioice does not go on with a close that was interrupted, and keeps its sockets.
+        if self._releasing is None:
+            self._releasing = asyncio.create_task(self._release(), name="transport-release")
+        return self._releasing
 
     async def _release(self) -> None:
+        if self._gathering is not None:
+            await asyncio.gather(self._gathering, return_exceptions=True)
         if self._dtls.state == "connected":
             await self._dtls.stop()
             # stop() cancels aiortc's task and does not wait for it; the task's last act is to say "closed".
@@ -205,10 +214,8 @@ class SubscriberTransport:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._gathering is not None:
-            await asyncio.gather(self._gathering, return_exceptions=True)
         self._first_offer.cancel()
-        await self._release()
+        await asyncio.shield(self._released())
         self._settled.set()
 
 

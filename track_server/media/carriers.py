@@ -25,8 +25,9 @@ _DEFAULT_DATA_RATE: Final = 10.0
 class Carrier(Protocol):
     """`open`, then `produce` and `publish`, then `unpublish` and `aclose`; `aclose` alone if it never got so far."""
 
-    sid: str
-    """The track's SID while it is published, else ""."""
+    @property
+    def sid(self) -> str:
+        """The track's SID while it is published, else ""."""
 
     async def open(self) -> None:
         """Open the input. Raises TrackError."""

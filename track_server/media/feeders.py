@@ -101,9 +101,7 @@ class FileVideoFeeder:
         await self._player.play(self._show)
 
     async def _show(self, chunk: Chunk) -> None:
-        self._source.capture_frame(
-            rtc.VideoFrame(self._width, self._height, rtc.VideoBufferType.I420, chunk.data)
-        )
+        self._source.capture_frame(rtc.VideoFrame(self._width, self._height, rtc.VideoBufferType.I420, chunk.data))
 
     async def aclose(self) -> None:
         self._held.close()
@@ -150,9 +148,7 @@ def create_feeder(spec: PublicationSpec, media_dir: Path | None, url_hosts: list
             return _file_feeder(spec, partial(mediafile.resolve, spec.file.uri, media_dir, url_hosts), timelines)
 
 
-def _file_feeder(
-    spec: PublicationSpec, resolve: Callable[[], mediafile.ResolvedMedia], timelines: Timelines
-) -> Feeder:
+def _file_feeder(spec: PublicationSpec, resolve: Callable[[], mediafile.ResolvedMedia], timelines: Timelines) -> Feeder:
     held = contextlib.ExitStack()
     timeline = held.enter_context(timelines.hold(spec.file.uri))
     if track_type(spec) == TrackType.TRACK_TYPE_AUDIO:

@@ -52,8 +52,9 @@ def publish_options(spec: PublicationSpec, stream: str) -> rtc.TrackPublishOptio
     return options
 
 
-def may_publish(spec: PublicationSpec, permission: rtc.ParticipantPermission) -> bool:
-    """Whether a participant with that permission may publish the spec's track."""
+def may_publish(spec: PublicationSpec, participant: rtc.Participant) -> bool:
+    """Whether the participant's permissions, as LiveKit last told them, allow the spec's track."""
+    permission = participant.permissions
     if track_type(spec) == TrackType.TRACK_TYPE_DATA:
         return permission.can_publish_data
     sources = permission.can_publish_sources

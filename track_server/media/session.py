@@ -154,7 +154,7 @@ class Session:
         if self._room.isconnected():
             await asyncio.wait([asyncio.create_task(self._room.disconnect(), name="session-leave")], timeout=_LEAVE_S)
 
-    def _disconnected(self, reason: int) -> None:
+    def _disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
         name = rtc.DisconnectReason.Name(reason)
         known = _REASONS.get(reason, SessionEndReason.SESSION_END_REASON_CONNECTION_LOST)
         self._end(known, f"LiveKit ended the connection: {name}.")
@@ -174,10 +174,10 @@ class Session:
             if track.carrier is not None and track.carrier.sid == publication.sid:
                 self._track_changed(track)
 
-    def _permissions_changed(self, participant: rtc.Participant, permission: rtc.ParticipantPermission) -> None:
+    def _permissions_changed(self, participant: rtc.Participant) -> None:
         if isinstance(participant, rtc.LocalParticipant):
             for track in self._tracks.values():
-                if not may_publish(track.desired.spec, permission):
+                if not may_publish(track.desired.spec, participant):
                     track.revoke()
 
     # The server
@@ -220,9 +220,10 @@ class Session:
 
     def _host(self, desired: DesiredTrack) -> None:
         after = self._tracks.get(desired.publication_id)
-        self._tracks[desired.publication_id] = HostedTrack(
-            desired, self._create_carrier, self._joined, self._track_changed, after
-        )
+        track = HostedTrack(desired, self._create_carrier, self._joined, self._track_changed, after)
+        if self._joined.done() and not may_publish(desired.spec, self._room.local_participant):
+            track.revoke()
+        self._tracks[desired.publication_id] = track
 
     def _create_carrier(self, desired: DesiredTrack) -> Carrier:
         if track_type(desired.spec) == TrackType.TRACK_TYPE_DATA:

@@ -1,7 +1,7 @@
 """All hosted sessions: begun for publications, and attached to by the media workers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -68,7 +68,7 @@ class Sessions:
             if session.room == room:
                 session.want_stats(self._stats_interval(room))
 
-    async def attach(self, requests: AsyncIterator[media.AttachRequest]) -> AsyncIterator[media.AttachResponse]:
+    async def attach(self, requests: AsyncIterator[media.AttachRequest]) -> AsyncGenerator[media.AttachResponse]:
         """Serves one worker's session until either side ends it. Raises PublicationEnded, InvalidField."""
         first = await anext(requests, None)
         if first is None or not first.HasField("hello"):

@@ -1,7 +1,7 @@
 """Quality reports at an interval: built and serialised once a tick, however many read them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -48,7 +48,7 @@ class Broadcast:
         """Tickers that run."""
         return len(self._tickers)
 
-    async def stream(self, room: Room, selection: Selection, interval_s: float) -> AsyncIterator[bytes]:
+    async def stream(self, room: Room, selection: Selection, interval_s: float) -> AsyncGenerator[bytes]:
         """Serialised StreamQualityReportsResponses: one at once, then one each ``interval_s``, until the room closes.
 
         Streams of the same room, selection and interval get the same bytes at the same time. Who reads too slowly

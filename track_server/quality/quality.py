@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Final, Self
 
@@ -87,7 +87,7 @@ class Quality:
         """How often hosted sessions of ``room`` should report statistics, in seconds (1 to 5); None: not at all."""
         return self._demand.interval(room)
 
-    def stream(self, room: Room, selection: Selection, interval_s: float) -> AsyncIterator[bytes]:
+    def stream(self, room: Room, selection: Selection, interval_s: float) -> AsyncGenerator[bytes]:
         """Serialised StreamQualityReportsResponses: one at once, then one each ``interval_s``, until the room closes.
 
         The caller keeps the room watched meanwhile, and closes the iterator. Raises ParticipantNotFound,

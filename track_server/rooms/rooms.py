@@ -9,6 +9,7 @@ from typing import Self
 import structlog
 from livekit.protocol import models
 
+from track.v1 import event_pb2
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.tokens import TokenMint
 from track_server.rooms.room import LiveRoom
@@ -77,6 +78,12 @@ class Rooms:
         """The room if it is watched and its model follows LiveKit now."""
         watched = self._watched.get(name)
         return watched.room if watched is not None and watched.room.current else None
+
+    def announce(self, name: str, event: event_pb2.RoomEvent) -> None:
+        """Adds an event of a capability's own to the room's log, if it is watched."""
+        watched = self._watched.get(name)
+        if watched is not None:
+            watched.room.announce(event)
 
     @contextlib.asynccontextmanager
     async def watch(self, name: str) -> AsyncIterator[LiveRoom]:

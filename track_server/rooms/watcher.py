@@ -160,4 +160,3 @@ class Watcher:
                         return
                     self._room.seen("", infos, POLLED)
                     await asyncio.sleep(_POLL_INTERVAL_S)
-

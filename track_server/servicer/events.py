@@ -17,7 +17,9 @@ class Events(TrackServiceServicer):
     rooms: Rooms
     publishing: Publishing
 
-    async def WatchEvents(self, request: pb.WatchEventsRequest, context: Any) -> AsyncIterator[bytes]:
+    async def WatchEvents(  # type: ignore[override]  # messages are serialised already
+        self, request: pb.WatchEventsRequest, context: Any
+    ) -> AsyncIterator[bytes]:
         resume = Cursor.parse(request.cursor) if request.cursor else None
         async with self.rooms.watch(request.room) as live:
             async for message in follow(live, resume, lambda: self.publishing.active(request.room)):

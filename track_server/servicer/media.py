@@ -15,7 +15,9 @@ class MediaSessions(MediaServiceServicer):
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
-    async def Attach(self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any) -> AsyncIterator[pb.AttachResponse]:
+    async def Attach(
+        self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
+    ) -> AsyncIterator[pb.AttachResponse]:
         async with aclosing(self._sessions.attach(request_iterator)) as commands:
             async for command in commands:
                 yield command

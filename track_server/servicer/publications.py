@@ -16,9 +16,7 @@ class Publications(TrackServiceServicer):
 
     async def PublishTrack(self, request: pb.PublishTrackRequest, context: Any) -> pb.PublishTrackResponse:
         call = current_call()
-        return await self.publishing.publish(
-            call.caller, request, call.operation_key, Deadline.after(call.remaining())
-        )
+        return await self.publishing.publish(call.caller, request, call.operation_key, Deadline.after(call.remaining()))
 
     async def UnpublishTrack(self, request: pb.UnpublishTrackRequest, context: Any) -> pb.UnpublishTrackResponse:
         call = current_call()

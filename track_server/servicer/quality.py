@@ -20,18 +20,18 @@ class QualityReports(TrackServiceServicer):
     rooms: Rooms
     quality: Quality
 
-    async def GetQualityReport(
-        self, request: pb.GetQualityReportRequest, context: Any
-    ) -> pb.GetQualityReportResponse:
+    async def GetQualityReport(self, request: pb.GetQualityReportRequest, context: Any) -> pb.GetQualityReportResponse:
         async with self.rooms.watch(request.room) as live:
             return await self.quality.report(live, request.track_sid, wait_s=current_call().remaining())
 
-    async def StreamQualityReports(
+    async def StreamQualityReports(  # type: ignore[override]  # messages are serialised already
         self, request: pb.StreamQualityReportsRequest, context: Any
     ) -> AsyncIterator[bytes]:
         interval_s = request.interval.ToNanoseconds() / 1e9 if request.HasField("interval") else DEFAULT_INTERVAL_S
         selection = Selection(request.participant_identity, frozenset(request.track_sids))
-        async with self.rooms.watch(request.room) as live:
-            async with aclosing(self.quality.stream(live, selection, interval_s)) as messages:
-                async for message in messages:
-                    yield message
+        async with (
+            self.rooms.watch(request.room) as live,
+            aclosing(self.quality.stream(live, selection, interval_s)) as messages,
+        ):
+            async for message in messages:
+                yield message

@@ -17,9 +17,7 @@ from track_server.servicer.tracks import Tracks
 from track_server.subscription.updates import SubscriptionUpdates
 
 
-class TrackService(
-    Publications, Tracks, Events, Moderation, Subscriptions, QualityReports, ServerInformation
-):
+class TrackService(Publications, Tracks, Events, Moderation, Subscriptions, QualityReports, ServerInformation):
     """The service: every method reads the request, calls the domain, and answers."""
 
     def __init__(

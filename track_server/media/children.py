@@ -1,0 +1,211 @@
+"""The child processes of a media worker: started, kept warm, recycled, and replaced where they crash."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from track_server.media.settings import MediaSettings
+from track_server.media.wire import (
+    LINE_LIMIT,
+    Message,
+    Ready,
+    SessionLeaving,
+    SessionOver,
+    Setup,
+    StartSession,
+    Stop,
+    TerminateSession,
+    decode,
+    encode,
+)
+
+log = structlog.get_logger(__name__)
+
+_START_S: Final = 60.0
+_STOP_S: Final = 10.0
+_FIRST_DELAY_S: Final = 0.5
+_LAST_DELAY_S: Final = 30.0
+_STEADY_S: Final = 60.0
+"""A child that lived so long was no failed start: the back-off begins anew."""
+
+
+class Child:
+    """One child process, and the sessions that were given to it."""
+
+    def __init__(self) -> None:
+        self.sessions: set[str] = set()
+        self.served = 0
+        self.retired = False
+        """It gets no more sessions, and ends when it is empty."""
+        self.ready = False
+        self.pid = 0
+        self._writer: asyncio.StreamWriter | None = None
+        self._unsent: list[bytes] = []
+
+    def tell(self, message: Message) -> None:
+        """Send it; kept until the process runs."""
+        if self._writer is None:
+            self._unsent.append(encode(message))
+        elif not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+    async def run(self, setup: Setup, heard: Callable[[Message], None]) -> int:
+        """Run the process to its end, and return its exit status (negative: the signal that killed it)."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # Started anew and never forked: the SDK is not usable after a fork. In a session of its own, so that Ctrl-C
+            # in a terminal reaches the worker alone, which then stops its children in order.
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "track_server.media.child", str(theirs.fileno())),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        self.pid = process.pid
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
+        try:
+            self._writer.write(b"".join([encode(setup), *self._unsent]))
+            # A child that is killed breaks the connection instead of closing it.
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(_START_S):
+                    line = await reader.readline()
+                while line:
+                    message = decode(line)
+                    self.ready = self.ready or isinstance(message, Ready)
+                    heard(message)
+                    line = await reader.readline()
+        finally:
+            self._writer.close()
+            if process.returncode is None:
+                # It closed the connection, so it is about to end.
+                try:
+                    await asyncio.wait_for(process.wait(), _STOP_S)
+                except (TimeoutError, asyncio.CancelledError):
+                    process.kill()
+                    await process.wait()
+        return process.returncode if process.returncode is not None else 0
+
+
+class Children:
+    """The pool. `leaving(job_id, error)` and `over(job_id)` are called as sessions end, by themselves or by a crash."""
+
+    def __init__(
+        self, settings: MediaSettings, leaving: Callable[[str, str], None], over: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._leaving, self._over = leaving, over
+        self._setup = Setup(
+            url=settings.url,
+            api_key=settings.api_key,
+            api_secret=settings.api_secret,
+            media_dir=str(settings.media_dir or ""),
+            url_hosts=list(settings.url_hosts),
+            orphan_timeout_s=settings.orphan_timeout_s,
+        )
+        self._children: set[Child] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warm = asyncio.Event()
+        self._crashes = 0
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        self._keep_warm()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop all sessions and children. May be called twice."""
+        self._closing = True
+        for child in self._children:
+            child.tell(Stop())
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_STOP_S)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def warm(self) -> None:
+        """Wait until a child is ready."""
+        await self._warm.wait()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the children that run."""
+        return [child.pid for child in self._children if child.pid]
+
+    def start(self, start: StartSession) -> None:
+        """Give a session to a child."""
+        child = min(filter(self._has_room, self._children), key=lambda child: (not child.ready, len(child.sessions)))
+        child.sessions.add(start.job_id)
+        child.served += 1
+        child.retired = child.served >= self._settings.sessions_before_recycling
+        child.tell(start)
+        self._keep_warm()
+
+    def terminate(self, job_id: str) -> None:
+        """Tell a session that LiveKit regards its job as over."""
+        for child in self._children:
+            if job_id in child.sessions:
+                child.tell(TerminateSession(job_id))
+
+    def _has_room(self, child: Child) -> bool:
+        return not child.retired and len(child.sessions) < self._settings.sessions_per_child
+
+    def _keep_warm(self) -> None:
+        """Start a child where no other has room, so that the next session need not wait for one."""
+        if not self._closing and not any(map(self._has_room, self._children)):
+            child = Child()
+            self._children.add(child)
+            task = asyncio.create_task(self._live(child), name="media-child")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _live(self, child: Child) -> None:
+        if self._crashes:
+            await asyncio.sleep(min(_LAST_DELAY_S, _FIRST_DELAY_S * float(2 ** min(self._crashes - 1, 10))))
+        born = time.monotonic()
+        status: int | str = "unknown"
+        try:
+            status = await child.run(self._setup, lambda message: self._heard(child, message))
+        except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            status = repr(error)
+        finally:
+            self._bury(child, status, time.monotonic() - born)
+
+    def _heard(self, child: Child, message: Message) -> None:
+        match message:
+            case Ready():
+                log.info("media_child_ready", pid=child.pid)
+                self._warm.set()
+            case SessionLeaving(job_id, error):
+                self._leaving(job_id, error)
+            case SessionOver(job_id) if job_id in child.sessions:
+                child.sessions.discard(job_id)
+                self._over(job_id)
+                if child.retired and not child.sessions:
+                    child.tell(Stop())
+            case _:
+                pass
+
+    def _bury(self, child: Child, status: int | str, lived_s: float) -> None:
+        self._children.discard(child)
+        if not self._closing and not (child.retired and status == 0):
+            self._crashes = 1 if lived_s > _STEADY_S else self._crashes + 1
+            log.error("media_child_crashed", pid=child.pid, status=status, sessions=len(child.sessions))
+        for job_id in list(child.sessions):
+            self._leaving(job_id, "The media process ended.")
+            self._over(job_id)
+        self._keep_warm()

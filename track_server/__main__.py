@@ -24,7 +24,8 @@ def main() -> None:
                 sessions_per_child=settings.worker_sessions_per_child,
                 media_dir=settings.media_dir,
                 url_hosts=tuple(settings.media_url_hosts),
-            )
+            ),
+            supervised="--supervised" in sys.argv,
         )
 
 

@@ -7,3 +7,6 @@ AGENT_NAME: Final = "track-media"
 
 SESSION_ATTRIBUTE: Final = "track.session_id"
 """Participant attribute of a hosted participant: the id of its session. It tells ours from others' of the same identity."""
+
+REGISTERED: Final = "registered"
+"""Line that a supervised worker writes to its standard output whenever LiveKit knows it."""

@@ -152,7 +152,9 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
         reflection.enable_server_reflection(
             [SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
         )
-        workers = await stack.enter_async_context(Supervisor(settings.media_workers, _worker_environment(settings)))
+        workers = await stack.enter_async_context(
+            Supervisor(settings.media_workers, _worker_environment(settings), sessions.worker_came)
+        )
         # Before the workers: a session must not look for another worker while ours go home.
         await stack.enter_async_context(sessions)
         sessions.restore()

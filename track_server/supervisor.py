@@ -5,11 +5,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
 import structlog
+
+from track_server.agent import REGISTERED
 
 log = structlog.get_logger(__name__)
 
@@ -21,13 +23,15 @@ _STOP_S: Final = 8.0
 
 
 class Supervisor:
-    """Keeps ``count`` processes `python -m track_server worker` running, `async with`.
+    """Keeps ``count`` processes `python -m track_server worker --supervised` running, `async with`.
 
-    ``environment``: settings for them, on top of our own environment.
+    ``environment``: settings for them, on top of our own environment. ``on_registered`` is called whenever LiveKit
+    knows one of them.
     """
 
-    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, count: int, environment: Mapping[str, str], on_registered: Callable[[], None]) -> None:
         self._count = count
+        self._on_registered = on_registered
         self._environment = {**os.environ, **environment}
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: dict[int, asyncio.subprocess.Process] = {}
@@ -60,10 +64,18 @@ class Supervisor:
         while True:
             begun = loop.time()
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "track_server", "worker", stdin=asyncio.subprocess.PIPE, env=self._environment
+                sys.executable,
+                "-m",
+                "track_server",
+                "worker",
+                "--supervised",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=self._environment,
             )
             self._processes[index] = process
             try:
+                await self._listen(process)
                 status = await process.wait()
             finally:
                 await _end(process)
@@ -71,6 +83,13 @@ class Supervisor:
             log.warning("media_worker_ended", index=index, status=status)
             delay = _FIRST_DELAY_S if loop.time() - begun > _SOUND_S else min(delay * 2, _LAST_DELAY_S)
             await asyncio.sleep(delay)
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        """Reads what the worker says until it ends."""
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            if line.strip() == REGISTERED.encode():
+                self._on_registered()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -302,7 +303,10 @@ async def test_server_that_shuts_down_ends_the_session(start_livekit: StartLiveK
         await connection.wait_transport()
         await server.stop()
         closed = await ended(connection)
-    assert (closed.reason, closed.by_server, closed.can_reconnect) == (models.SERVER_SHUTDOWN, True, True)
+    # LiveKit does not wait until its goodbye is delivered.
+    assert closed.reason in (models.SERVER_SHUTDOWN, models.SIGNAL_CLOSE)
+    assert closed.by_server == (closed.reason == models.SERVER_SHUTDOWN)
+    assert closed.can_reconnect
 
 
 async def test_server_that_is_killed_ends_the_session_at_once(start_livekit: StartLiveKit, room_name: str) -> None:
@@ -384,7 +388,8 @@ async def test_wrong_key_is_refused_with_401_and_without_the_token_in_the_text(
             pass
     assert refused.value.status == 401
     assert "invalid token" in refused.value.detail
-    assert token not in str(refused.value)
+    assert token not in "".join(traceback.format_exception(refused.value))
+    assert refused.value.__cause__ is None
 
 
 async def test_room_that_may_not_be_made_is_refused_with_404(start_livekit: StartLiveKit, room_name: str) -> None:
@@ -404,9 +409,15 @@ async def test_server_that_is_not_there_is_unreachable(start_livekit: StartLiveK
             pass
 
 
-async def test_server_that_does_not_answer_is_unreachable_when_the_caller_gives_up_nothing_is_left(
-    start_livekit: StartLiveKit, room_name: str
-) -> None:
+async def test_server_that_does_not_answer_is_unreachable(start_livekit: StartLiveKit, room_name: str) -> None:
+    server = await start_livekit()
+    server.pause()
+    with pytest.raises(SignalUnreachable, match="no JoinResponse within 10 s"):
+        async with watch(server, room_name):
+            pass
+
+
+async def test_giving_up_while_joining_leaves_nothing_behind(start_livekit: StartLiveKit, room_name: str) -> None:
     server = await start_livekit()
     connection = watch(server, room_name)
     server.pause()
@@ -414,6 +425,13 @@ async def test_server_that_does_not_answer_is_unreachable_when_the_caller_gives_
         async with asyncio.timeout(0.5):
             await connection.__aenter__()
     await connection.aclose()
+
+
+async def test_sending_before_entry_is_an_error(server: LiveKitProcess, room_name: str) -> None:
+    connection = watch(server, room_name)
+    for call in (connection.send(rtc.SignalRequest(ping=1)), connection.wait_transport()):
+        with pytest.raises(RuntimeError, match="not entered"):
+            await call
 
 
 async def test_closing_twice_or_before_the_transport_is_up_is_fine(server: LiveKitProcess, room_name: str) -> None:

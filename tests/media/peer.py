@@ -1,9 +1,10 @@
-"""The server's end of MediaService, as small as it can be: it records what sessions report, and says what a test says."""
+"""The server's end of MediaService: it records what sessions report, and says what a test says."""
 
 import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -129,9 +130,9 @@ class MediaPeer(MediaServiceServicer):
     ) -> None:
         for session in self._sessions.values():
             session.stop()
-            await session.until(lambda session=session: not session.attached)
+            await session.until(partial(_detached, session))
         await self.stop()
-        await self._api.aclose()  # type: ignore[no-untyped-call]
+        await self._api.aclose()
 
     async def start(self) -> None:
         options = (("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 5_000))
@@ -146,26 +147,35 @@ class MediaPeer(MediaServiceServicer):
             await self._server.stop(None)
             self._server = None
 
-    async def dispatch(self, agent_name: str, room: str, *tracks: DesiredTrack, stats_interval_s: float = 0) -> PeerSession:
+    async def dispatch(
+        self, agent_name: str, room: str, *tracks: DesiredTrack, stats_interval_s: float = 0
+    ) -> PeerSession:
         """Have a session hosted in a room, which is made if it is not there."""
-        session = PeerSession(room, f"host-{uuid.uuid4().hex[:8]}")
-        self._sessions[session.session_id] = session
-        session.desire(*tracks, stats_interval_s=stats_interval_s)
+        session = self.adopt(room, *tracks, stats_interval_s=stats_interval_s)
         await self.dispatch_again(agent_name, session)
         return session
 
-    async def dispatch_again(self, agent_name: str, session: PeerSession) -> None:
-        """Dispatch a session at its present generation."""
+    def adopt(self, room: str, *tracks: DesiredTrack, stats_interval_s: float = 0) -> PeerSession:
+        """Know a session that somebody else starts."""
+        session = PeerSession(room, f"host-{uuid.uuid4().hex[:8]}")
+        self._sessions[session.session_id] = session
+        session.desire(*tracks, stats_interval_s=stats_interval_s)
+        return session
+
+    def ticket(self, session: PeerSession) -> str:
+        """The ticket of a session, as JSON."""
         ticket = SessionTicket(
             session_id=session.session_id,
             generation=session.generation,
             participant_identity=session.identity,
             server_address=f"127.0.0.1:{self._port}",
         )
+        return json_format.MessageToJson(ticket)
+
+    async def dispatch_again(self, agent_name: str, session: PeerSession) -> None:
+        """Dispatch a session at its present generation."""
         await self._api.agent_dispatch.create_dispatch(
-            api.CreateAgentDispatchRequest(
-                agent_name=agent_name, room=session.room, metadata=json_format.MessageToJson(ticket)
-            )
+            api.CreateAgentDispatchRequest(agent_name=agent_name, room=session.room, metadata=self.ticket(session))
         )
 
     async def Attach(self, request_iterator: Any, context: Any) -> AsyncIterator[AttachResponse]:
@@ -199,6 +209,10 @@ class MediaPeer(MediaServiceServicer):
             authorization.removeprefix("Bearer "), self._livekit.api_secret, algorithms=["HS256"]
         )
         return claims
+
+
+def _detached(session: PeerSession) -> bool:
+    return not session.attached
 
 
 def pattern(publication_id: str, width: int = 320, height: int = 180, fps: float = 15, **more: Any) -> DesiredTrack:

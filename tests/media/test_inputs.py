@@ -1,36 +1,227 @@
 """Every input, published by a worker and seen by an independent subscriber."""
 
 import asyncio
+import itertools
 import struct
 import time
+from pathlib import Path
 
 import numpy as np
+import pytest
+from livekit import rtc
 
 from tests.livekit_process import LiveKitProcess
-from tests.media.peer import MediaPeer, data, pattern, tone
-from tests.media.viewer import luma, viewer
+from tests.media.clips import write_clip
+from tests.media.peer import MediaPeer, audio, data, desired, pattern, tone
+from tests.media.viewer import Viewer, luma, viewer
+from track.media.v1.media_service_pb2 import (
+    HOSTED_TRACK_STATE_FAILED,
+    HOSTED_TRACK_STATE_SOURCE_ENDED,
+    DesiredTrack,
+)
+from track.v1.error_pb2 import ErrorReason
+from track.v1.publication_pb2 import PublicationSpec, VideoCodec, VideoOptions
+from track.v1.track_pb2 import TrackSource, TrackType
 from track_server.media.inputs.clock import read_clock
 from track_server.media.settings import MediaSettings
-from track_server.media.worker import MediaWorker
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+def file_track(
+    publication_id: str, uri: str, kind: TrackType.ValueType = TrackType.TRACK_TYPE_VIDEO, *, loop: bool = False
+) -> DesiredTrack:
+    spec = PublicationSpec(name=publication_id, source=TrackSource.TRACK_SOURCE_CAMERA)
+    spec.file.uri, spec.file.type, spec.file.loop = uri, kind, loop
+    if kind == TrackType.TRACK_TYPE_AUDIO:
+        spec.source = TrackSource.TRACK_SOURCE_MICROPHONE
+        spec.audio.CopyFrom(audio())
+    else:
+        spec.video.CopyFrom(VideoOptions(width=160, height=120, frames_per_second=15, max_bitrate_bps=300_000))
+    return desired(publication_id, spec)
+
+
+async def clock_readings(seen: Viewer, sid: str, count: int, width: int) -> list[tuple[float, int]]:
+    """When pictures of that width came, in milliseconds, and what their clock showed."""
+    readings: list[tuple[float, int]] = []
+    async with seen.frames(sid) as frames:
+        while len(readings) < count:
+            came, frame = await asyncio.wait_for(frames.get(), 15)
+            ms = read_clock(luma(frame))
+            if frame.width == width and ms is not None:
+                readings.append((came * 1000, ms))
+    return readings
 
 
 async def test_a_test_pattern_arrives_in_size_and_rate_with_a_clock_that_runs(
-    livekit: LiveKitProcess, worker: MediaWorker, settings: MediaSettings, peer: MediaPeer, room_name: str
+    livekit: LiveKitProcess, settings: MediaSettings, peer: MediaPeer, room_name: str
 ) -> None:
     async with viewer(livekit, room_name) as seen:
         session = await peer.dispatch(settings.agent_name, room_name, pattern("p1", 320, 180, 15))
         report = await session.report_of("p1")
         publication = await seen.publication_of(report.track_sid)
         assert (publication.name, publication.mime_type, publication.simulcasted) == ("p1", "video/VP8", False)
-        clocks: list[tuple[float, int]] = []
-        async with seen.frames(report.track_sid) as frames:
-            while len(clocks) < 30:
-                came, frame = await asyncio.wait_for(frames.get(), 10)
-                ms = read_clock(luma(frame))
-                if (frame.width, frame.height) == (320, 180) and ms is not None:
-                    clocks.append((came, ms))
-        assert all(0 <= came * 1000 - ms < 2000 for came, ms in clocks), "the clock shows when the picture was made"
-        steps = [later - earlier for (_, earlier), (_, later) in zip(clocks, clocks[1:], strict=False)]
-        assert all(step > 0 for step in steps)
-        rate = (len(clocks) - 1) / ((clocks[-1][1] - clocks[0][1]) / 1000)
-        assert 12 < rate < 16.5
+        assert publication.source == rtc.TrackSource.SOURCE_CAMERA
+        clocks = await clock_readings(seen, report.track_sid, 30, 320)
+    assert all(0 <= came - ms < 2000 for came, ms in clocks), "the clock shows when the picture was made"
+    assert all(later > earlier for (_, earlier), (_, later) in itertools.pairwise(clocks))
+    assert 11 < 29 / ((clocks[-1][1] - clocks[0][1]) / 1000) < 16.5
+
+
+async def test_the_clock_is_readable_in_every_simulcast_layer(
+    livekit: LiveKitProcess, settings: MediaSettings, peer: MediaPeer, room_name: str
+) -> None:
+    async with viewer(livekit, room_name) as seen:
+        wanted = pattern("p1", 1280, 720, 10, simulcast=True, bitrate=1_900_000)
+        session = await peer.dispatch(settings.agent_name, room_name, wanted)
+        sid = (await session.report_of("p1")).track_sid
+        publication = await seen.publication_of(sid)
+        assert publication.simulcasted
+        for quality, width in ((rtc.VideoQuality.VIDEO_QUALITY_LOW, 320), (rtc.VideoQuality.VIDEO_QUALITY_MEDIUM, 640)):
+            publication.set_subscribed(True)
+            publication.set_video_quality(quality)
+            assert all(0 <= came - ms < 3000 for came, ms in await clock_readings(seen, sid, 5, width))
+
+
+@pytest.mark.parametrize(
+    ("codec", "mime_type"),
+    [
+        (VideoCodec.VIDEO_CODEC_H264, "video/H264"),
+        (VideoCodec.VIDEO_CODEC_VP9, "video/VP9"),
+        (VideoCodec.VIDEO_CODEC_AV1, "video/AV1"),
+    ],
+)
+async def test_every_codec_carries_the_clock(
+    livekit: LiveKitProcess,
+    settings: MediaSettings,
+    peer: MediaPeer,
+    room_name: str,
+    codec: VideoCodec.ValueType,
+    mime_type: str,
+) -> None:
+    async with viewer(livekit, room_name) as seen:
+        session = await peer.dispatch(settings.agent_name, room_name, pattern("p1", 320, 180, 10, codec=codec))
+        sid = (await session.report_of("p1")).track_sid
+        assert (await seen.publication_of(sid)).mime_type == mime_type
+        assert all(0 <= came - ms < 3000 for came, ms in await clock_readings(seen, sid, 3, 320))
+
+
+async def test_a_tone_has_its_frequency_and_level_without_clicks(
+    livekit: LiveKitProcess, settings: MediaSettings, peer: MediaPeer, room_name: str
+) -> None:
+    async with viewer(livekit, room_name) as seen:
+        session = await peer.dispatch(settings.agent_name, room_name, tone("a1", 1234, -12))
+        sound = await seen.sound((await session.report_of("a1")).track_sid, 2.0)
+    piece = sound[-48_000:]
+    spectrum = np.abs(np.fft.rfft(piece * np.hanning(len(piece))))
+    assert abs(int(spectrum.argmax()) - 1234) <= 2
+    beside = np.concatenate([spectrum[50:1184], spectrum[1284:8000]])
+    assert spectrum.max() / beside.max() > 30, "a break in phase would spread over the spectrum"
+    level_dbfs = 20 * np.log10(np.sqrt(2) * np.sqrt((piece**2).mean()))
+    assert -14 < level_dbfs < -10
+
+
+async def test_data_frames_are_numbered_timed_and_in_order(
+    livekit: LiveKitProcess, settings: MediaSettings, peer: MediaPeer, room_name: str
+) -> None:
+    async with viewer(livekit, room_name) as seen:
+        wanted = (data("d1", 50, frame_bytes=100), data("d2", 5, payload=b"as it is"))
+        session = await peer.dispatch(settings.agent_name, room_name, *wanted)
+        sids = [(await session.report_of(key)).track_sid for key in ("d1", "d2")]
+        await seen.until(lambda: set(seen.data_tracks) == set(sids))
+        numbered, fixed = [seen.data_tracks[sid] for sid in sids]
+        frames = []
+        async with asyncio.timeout(15):
+            async for frame in numbered.subscribe():
+                frames.append((time.time(), frame.payload))
+                if len(frames) == 40:
+                    break
+            async for frame in fixed.subscribe():
+                assert frame.payload == b"as it is"
+                break
+    heads = [struct.unpack_from(">QQ", payload) for _, payload in frames]
+    assert all(len(payload) == 100 and payload[16:] == bytes(84) for _, payload in frames)
+    numbers = [number for number, _ in heads]
+    assert numbers == sorted(set(numbers))
+    assert 0.7 < (heads[-1][1] - heads[0][1]) / 1e6 / ((numbers[-1] - numbers[0]) / 50) < 1.4
+    assert all(-0.01 <= came - us / 1e6 < 2 for (came, _), (_, us) in zip(frames, heads, strict=True))
+
+
+async def test_picture_and_sound_of_a_looped_file_arrive_in_sync(
+    livekit: LiveKitProcess, settings: MediaSettings, peer: MediaPeer, room_name: str, media_dir: Path
+) -> None:
+    write_clip(media_dir / "sync.mp4")
+    async with viewer(livekit, room_name) as seen:
+        wanted = (
+            file_track("v1", "sync.mp4", loop=True),
+            file_track("a1", "sync.mp4", TrackType.TRACK_TYPE_AUDIO, loop=True),
+        )
+        session = await peer.dispatch(settings.agent_name, room_name, *wanted)
+        sids = [(await session.report_of(key)).track_sid for key in ("v1", "a1")]
+        stream = rtc.AudioStream(await seen.subscribe(sids[1]), sample_rate=48_000, num_channels=1)
+        loud: list[float] = []
+        bright: list[float] = []
+
+        async def listen() -> None:
+            silent = False
+            async for event in stream:
+                level = float(np.abs(np.frombuffer(event.frame.data, dtype=np.int16)).mean())
+                if silent and level > 1000:
+                    loud.append(time.time())
+                silent = level < 100 if level < 100 or level > 1000 else silent
+
+        listening = asyncio.create_task(listen())
+        try:
+            async with seen.frames(sids[0]) as frames:
+                dark = False
+                while len(bright) < 4 or len(loud) < 4:
+                    came, frame = await asyncio.wait_for(frames.get(), 10)
+                    assert (frame.width, frame.height) == (160, 120)
+                    value = float(luma(frame).mean())
+                    if dark and value > 150:
+                        bright.append(came)
+                    dark = value < 90
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+            await stream.aclose()
+    # The first rounds are left out: the receiver's buffers settle.
+    late = [min((sound - picture for sound in loud), key=abs) for picture in bright[1:-1]]
+    assert all(abs(seconds) < 0.2 for seconds in late), late
+
+
+async def test_a_file_that_ends_ends_its_publication(
+    livekit: LiveKitProcess, settings: MediaSettings, peer: MediaPeer, room_name: str, media_dir: Path
+) -> None:
+    write_clip(media_dir / "short.mp4", 1.0)
+    async with viewer(livekit, room_name) as seen:
+        wanted = (file_track("v1", "short.mp4"), file_track("a1", "short.mp4", TrackType.TRACK_TYPE_AUDIO))
+        session = await peer.dispatch(settings.agent_name, room_name, *wanted)
+        for key in ("v1", "a1"):
+            began = await session.report_of(key)
+            await seen.publication_of(began.track_sid)
+            await session.report_of(key, HOSTED_TRACK_STATE_SOURCE_ENDED)
+            await seen.gone(began.track_sid)
+        assert session.ended is None, "the session lasts on"
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("nothing-there.mp4", ErrorReason.ERROR_REASON_MEDIA_NOT_FOUND),
+        ("../outside.mp4", ErrorReason.ERROR_REASON_MEDIA_NOT_ALLOWED),
+        ("http://127.0.0.1:1/a.mp4", ErrorReason.ERROR_REASON_MEDIA_NOT_ALLOWED),
+        ("text.mp4", ErrorReason.ERROR_REASON_MEDIA_INVALID),
+        ("sound.wav", ErrorReason.ERROR_REASON_MEDIA_INVALID),
+    ],
+)
+async def test_a_bad_file_fails_alone_with_its_reason(
+    settings: MediaSettings, peer: MediaPeer, room_name: str, media_dir: Path, uri: str, reason: ErrorReason.ValueType
+) -> None:
+    (media_dir / "text.mp4").write_text("no media")
+    write_clip(media_dir / "sound.wav", 0.5, video=False)
+    session = await peer.dispatch(settings.agent_name, room_name, file_track("v1", uri), data("d1"))
+    report = await session.report_of("v1", HOSTED_TRACK_STATE_FAILED)
+    assert report.problem.reason == reason
+    assert str(media_dir) not in report.problem.message
+    await session.report_of("d1")

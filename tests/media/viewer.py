@@ -24,7 +24,7 @@ class Viewer:
         self.data_tracks: dict[str, rtc.RemoteDataTrack] = {}
         for event in ("track_published", "track_unpublished", "track_muted", "track_unmuted", "participant_connected",
                       "participant_disconnected", "track_subscribed"):  # fmt: skip
-            room.on(event, lambda *_: self._changed.set())  # type: ignore[arg-type]
+            room.on(event, lambda *_: self._changed.set())
         room.on("data_track_published", self._data_track_published)
         room.on("data_track_unpublished", self._data_track_unpublished)
 
@@ -56,6 +56,10 @@ class Viewer:
         found: rtc.RemoteTrackPublication = await self.until(lambda: self.publication(sid))
         return found
 
+    async def gone(self, sid: str) -> None:
+        """Wait until there is no such publication."""
+        await self.until(lambda: self.publication(sid) is None)
+
     async def subscribe(self, sid: str) -> Any:
         """Subscribe to a media track and return it."""
         publication = await self.publication_of(sid)
@@ -68,8 +72,10 @@ class Viewer:
         track = await self.subscribe(sid)
         queue: asyncio.Queue[tuple[float, rtc.VideoFrame]] = asyncio.Queue()
 
+        stream = rtc.VideoStream(track, format=rtc.VideoBufferType.I420)
+
         async def read() -> None:
-            async for event in rtc.VideoStream(track, format=rtc.VideoBufferType.I420):
+            async for event in stream:
                 if event.frame.width > 8:
                     queue.put_nowait((time.time(), event.frame))
 
@@ -80,6 +86,7 @@ class Viewer:
         finally:
             reader.cancel()
             await asyncio.wait([reader])
+            await stream.aclose()
 
     async def sound(self, sid: str, seconds: float) -> npt.NDArray[np.float64]:
         """That much of an audio track, 48 kHz mono, -1 to 1, from when it is not silent any more."""

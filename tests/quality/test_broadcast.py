@@ -153,6 +153,18 @@ async def test_a_ticker_ends_with_its_last_reader(stage: Stage) -> None:
     assert await anext(await stage.open()) == b"room 5 #2"
 
 
+async def test_who_comes_as_the_last_reader_leaves_is_served(stage: Stage) -> None:
+    leaving = await stage.open()
+    await anext(leaving)
+    await settle()
+    await leaving.aclose()  # type: ignore[attr-defined]
+    coming = await stage.open()
+    await anext(coming)
+    following = asyncio.ensure_future(anext(coming))
+    await stage.clock.advance(5)
+    assert await following == b"room 5 #3"
+
+
 async def test_a_reader_that_is_cancelled_takes_nobody_along(stage: Stage) -> None:
     staying, leaving = await stage.open(), await stage.open()
     await anext(staying)
@@ -216,3 +228,10 @@ async def test_statistics_are_wanted_as_often_as_the_shortest_interval_of_the_st
     await slow.aclose()  # type: ignore[attr-defined]
     await settle()
     assert stage.told == [("room", 4.0), ("room", 2.0), ("room", 4.0), ("room", None)]
+
+
+async def test_who_wants_no_more_statistics_than_others_already_do_changes_nothing(stage: Stage) -> None:
+    for selection in (EVERYTHING, Selection("alice"), Selection("bob")):
+        await anext(await stage.open(3.0, selection))
+    await settle()
+    assert stage.told == [("room", 3.0)]

@@ -287,6 +287,20 @@ def test_readings_are_those_of_layers_that_send_and_of_late() -> None:
     assert (sample.jitter_ms, sample.rtt_ms) == (3.0, 40.0)
 
 
+def test_the_round_trip_is_the_latest_reported_of_any_layer() -> None:
+    def stats(second: float) -> HostedTrackStats:
+        layers = ((11, 40.0, 0.5), (12, 30.0, 0.1), (13, 50.0, 0.9))
+        return hosted(
+            second,
+            [
+                stream(ssrc, frames_sent=int(second), rtt_ms=rtt_ms, remote=second - age_s)
+                for ssrc, rtt_ms, age_s in layers
+            ],
+        )
+
+    assert measure(stats(10), stats(11), track_type=TRACK_TYPE_VIDEO).rtt_ms == 30.0
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0])
 def test_a_reading_that_is_no_number_is_absent(bad: float) -> None:
     sample = measure(hosted(10, [audio(10, jitter_ms=bad, rtt_ms=bad, remote=9.5)]))

@@ -38,7 +38,7 @@ def replay(window_s: float) -> Iterator[tuple[Row, QualitySample]]:
 
 @pytest.mark.parametrize(("window_s", "until_s"), [(25, 37), (30, 40), (12, 60)])
 def test_loss_is_what_the_relay_dropped(window_s: float, until_s: float) -> None:
-    # These windows begin and end while nothing is dropped, so that the age of the last report, up to 1 s, matters little.
+    # They begin and end while nothing is dropped, so that the age of the last report, up to 1 s, matters little.
     taken = list(replay(window_s))
     end, sample = min(taken, key=lambda entry: abs(entry[0]["time_s"] - until_s))
     begin = min(rows(), key=lambda row: abs(row["time_s"] - (end["time_s"] - window_s)))

@@ -50,22 +50,22 @@ class ErrorStatuses:
                     raise
                 # Nobody cancelled this call: the error leaked from a task of the handler's. Passed on, it would leave
                 # the caller waiting until its deadline.
-                await _abort(call, _unexpected(error))
+                await _abort(call, _unexpected(call, error))
             except aio.AbortError:  # health and reflection choose their own status
                 call.code = _code_of(call.context)
                 raise
             except ExceptionGroup as group:
-                await _abort(call, _first(group))
+                await _abort(call, _first(call, group))
             except NotImplementedError as error:  # what generated code raises for an RPC that the servicer lacks
                 if _code_of(call.context) != code_pb2.UNIMPLEMENTED:
-                    await _abort(call, _unexpected(error))
+                    await _abort(call, _unexpected(call, error))
                 call.code = code_pb2.UNIMPLEMENTED
                 await call.context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method.path} is not served here")
             except Exception as error:
                 if isinstance(error, aio.InternalError):  # the connection broke while a message was on its way
                     call.code = code_pb2.CANCELLED
                     raise
-                await _abort(call, _unexpected(error))
+                await _abort(call, _unexpected(call, error))
             if foreign:  # may have set a status and returned
                 call.code = _code_of(call.context)
             return response
@@ -150,19 +150,19 @@ async def _abort(call: Call, error: TrackError) -> NoReturn:
     raise AssertionError("abort returned")
 
 
-def _unexpected(error: BaseException) -> Internal:
+def _unexpected(call: Call, error: BaseException) -> Internal:
     """What the caller sees of a fault of ours; the rest is in the log."""
-    log.error("unexpected_error", exc_info=error)
+    log.error("unexpected_error", method=call.method.path, request_id=call.request_id, exc_info=error)
     internal = Internal("internal error")
     internal.__cause__ = error
     return internal
 
 
-def _first(group: "ExceptionGroup[Exception]") -> TrackError:
+def _first(call: Call, group: "ExceptionGroup[Exception]") -> TrackError:
     """The first error of a task group in which nothing but errors of ours happened; else a fault of ours."""
     ours, others = group.split(TrackError)
     if ours is None or others is not None:
-        return _unexpected(group)
+        return _unexpected(call, group)
     leaf: BaseException = ours
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]

@@ -1,6 +1,7 @@
 """Requests become messages here, and are held against the contract's `buf.validate` rules."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final, Self
 
 from google.protobuf.message import DecodeError
@@ -60,13 +61,15 @@ class Messages:
             call.write = _writer(call, encode)
             await inner(request, call)
 
-        async def streaming_request(raws: AsyncIterator[bytes], call: Call) -> Any:
-            response = await inner(_Received(raws, call, read), call)
+        async def streaming_request(raws: AsyncIterable[bytes], call: Call) -> Any:
+            async with aclosing(_Received(raws, call, read)) as requests:
+                response = await inner(requests, call)
             return response if type(response) is bytes else encode(response)
 
-        async def streaming_both(raws: AsyncIterator[bytes], call: Call) -> Any:
+        async def streaming_both(raws: AsyncIterable[bytes], call: Call) -> Any:
             call.write = _writer(call, encode)
-            await inner(_Received(raws, call, read), call)
+            async with aclosing(_Received(raws, call, read)) as requests:
+                await inner(requests, call)
 
         if method.request_streaming:
             return streaming_both if method.response_streaming else streaming_request
@@ -109,20 +112,28 @@ def path_of(violation: Violation) -> str:
 
 
 class _Received:
-    """The requests of a stream, decoded one by one. No generator, so that there is nothing to close."""
+    """The requests of a stream, decoded one by one."""
 
-    def __init__(self, raws: AsyncIterator[bytes], call: Call, read: Callable[[bytes], Any]) -> None:
-        self._raws = aiter(raws)
+    def __init__(self, raws: AsyncIterable[bytes], call: Call, read: Callable[[bytes], Any]) -> None:
+        self._raws = raws
         self._call = call
         self._read = read
+        self._messages: Any = None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Any:
-        raw = await anext(self._raws)
+        if self._messages is None:
+            self._messages = aiter(self._raws)
+        raw = await anext(self._messages)
         self._call.received += 1
         return self._read(raw)
+
+    async def aclose(self) -> None:
+        """Close gRPC's generator, which complains when it is found unfinished."""
+        if self._messages is not None and not self._messages.ag_running:
+            await self._messages.aclose()
 
 
 def _writer(call: Call, encode: Callable[[Any], bytes]) -> Callable[[Any], Any]:

@@ -11,7 +11,7 @@ import dataclasses
 import random
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -87,6 +87,7 @@ class JobWorker:
     """A worker registered with LiveKit under `agent_name`, for as long as the context lasts.
 
     It reconnects by itself, with back-off and jitter; jobs that run live on meanwhile, but LiveKit forgets them.
+    `on_registered` is called after every registration.
     """
 
     def __init__(
@@ -97,11 +98,13 @@ class JobWorker:
         agent_name: str,
         handler: JobHandler,
         permission: models.ParticipantPermission = PUBLISHER_PERMISSION,
+        on_registered: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = url
         self._api_key = api_key
         self._api_secret = api_secret
         self._handler = handler
+        self._on_registered = on_registered
         self._registration = agent.RegisterWorkerRequest(
             type=agent.JT_ROOM,
             agent_name=agent_name,
@@ -188,6 +191,7 @@ class JobWorker:
         self.worker_id, self.server_info = answer.worker_id, _server_info(answer)
         self._registered.set()
         self._send(agent.WorkerMessage(update_worker=self._status))
+        self._on_registered()
         log.info("livekit_worker_registered", worker_id=self.worker_id, livekit_version=self.server_info.version)
         writer = asyncio.create_task(self._write(socket), name="livekit-jobs-writer")
         try:

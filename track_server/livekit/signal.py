@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,6 +14,16 @@ import yarl
 from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc
 
+from track_server.livekit.disconnect import (
+    SignalClosed,
+    SignalEnd,
+    SignalError,
+    SignalRefused,
+    SignalUnreachable,
+    broken,
+    closed_by_us,
+    sent_away,
+)
 from track_server.livekit.transport import SubscriberTransport, TransportFailed
 
 __all__ = ["SignalClosed", "SignalConnection", "SignalError", "SignalRefused", "SignalUnreachable", "TransportFailed"]
@@ -32,60 +41,6 @@ _MAX_WAITING_UPDATES: Final = 10_000
 # Used where a server names none; current ones say 5 and 15.
 _PING_INTERVAL_S: Final = 5.0
 _PING_TIMEOUT_S: Final = 15.0
-
-# Goodbyes that mean us or the room. LiveKit says DISCONNECT for others too, a shutdown for one.
-_FINAL: Final = frozenset(
-    {
-        models.CLIENT_INITIATED,
-        models.DUPLICATE_IDENTITY,
-        models.PARTICIPANT_REMOVED,
-        models.ROOM_DELETED,
-        models.ROOM_CLOSED,
-    }
-)
-
-
-class SignalError(Exception):
-    """Base of what can go wrong with a signalling session."""
-
-
-class SignalUnreachable(SignalError):
-    """No connection, or no JoinResponse in time."""
-
-
-class SignalRefused(SignalError):
-    """LiveKit refused the connection: ``status`` is the HTTP status (401 bad token, 404 no such room)."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(f"{status} {detail}")
-        self.status = status
-        self.detail = detail
-
-
-@dataclass(frozen=True, slots=True)
-class SignalEnd:
-    """Why a session ended.
-
-    ``by_server``: LiveKit said goodbye, and ``reason`` is its own; otherwise the reason is SIGNAL_CLOSE (the connection
-    broke or went silent) or CLIENT_INITIATED (``aclose``). ``can_reconnect``: a new session makes sense; not where we
-    were sent away or replaced, nor where the room is gone.
-    """
-
-    reason: models.DisconnectReason
-    by_server: bool
-    can_reconnect: bool
-    detail: str
-
-
-class SignalClosed(SignalError):
-    """The session has ended; the attributes are those of SignalEnd."""
-
-    def __init__(self, end: SignalEnd) -> None:
-        super().__init__(f"{models.DisconnectReason.Name(end.reason)}: {end.detail}")
-        self.reason = end.reason
-        self.by_server = end.by_server
-        self.can_reconnect = end.can_reconnect
-        self.detail = end.detail
 
 
 class SignalConnection:
@@ -177,9 +132,9 @@ class SignalConnection:
                 async with asyncio.timeout(self._ping_timeout_s):
                     await self._socket.send_bytes(request.SerializeToString())
             except TimeoutError:
-                self._ended(f"nothing could be sent for {self._ping_timeout_s:g} s")
+                self._finish(broken(f"nothing could be sent for {self._ping_timeout_s:g} s"))
             except (ConnectionError, aiohttp.ClientError) as error:
-                self._ended(f"connection lost: {error}")
+                self._finish(broken(f"connection lost: {error}"))
         if self._end is not None:
             raise SignalClosed(self._end)
 
@@ -224,7 +179,8 @@ class SignalConnection:
                 timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT_S),
             )
         except aiohttp.WSServerHandshakeError as error:
-            raise SignalRefused(error.status, await self._refusal(http, headers) or error.message) from error
+            # Without its cause, which carries the request's headers, and with them the token.
+            raise SignalRefused(error.status, await self._refusal(http, headers) or error.message) from None
         except (aiohttp.ClientError, OSError) as error:
             raise SignalUnreachable(str(error)) from error
 
@@ -247,7 +203,7 @@ class SignalConnection:
         except DecodeError as error:
             raise SignalUnreachable("the first message is not LiveKit's") from error
         if response.WhichOneof("message") == "leave":
-            self._left(response.leave)
+            self._finish(sent_away(response.leave))
         if self._end is not None:
             raise SignalClosed(self._end)
         if response.WhichOneof("message") != "join":
@@ -255,18 +211,17 @@ class SignalConnection:
         return response.join
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse, transport: SubscriberTransport) -> None:
-        while self._end is None:
-            message = await socket.receive()
-            self._heard_at = time.monotonic()
-            if message.type is aiohttp.WSMsgType.BINARY:
-                try:
-                    response = rtc.SignalResponse.FromString(message.data)
-                except DecodeError:
-                    self._ended("a message is not LiveKit's")
-                else:
-                    self._take(response, transport)
-            elif message.type is not aiohttp.WSMsgType.TEXT:
-                self._ended(f"connection closed, code {socket.close_code}")
+        try:
+            while self._end is None:
+                message = await socket.receive()
+                self._heard_at = time.monotonic()
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    self._take(rtc.SignalResponse.FromString(message.data), transport)
+                elif message.type is not aiohttp.WSMsgType.TEXT:
+                    self._finish(broken(f"connection closed, code {socket.close_code}"))
+        except Exception as error:
+            log.warning("signal_read_failed", exc_info=True)
+            self._finish(broken(f"a message could not be read: {error}"))
 
     def _take(self, response: rtc.SignalResponse, transport: SubscriberTransport) -> None:
         match response.WhichOneof("message"):
@@ -279,11 +234,11 @@ class SignalConnection:
             case "refresh_token":
                 self.token = response.refresh_token
             case "leave":
-                self._left(response.leave)
+                self._finish(sent_away(response.leave))
             case "pong" | "answer" | None:
                 pass
             case _ if len(self._updates) >= _MAX_WAITING_UPDATES:
-                self._ended(f"{_MAX_WAITING_UPDATES} updates were not read")
+                self._finish(broken(f"{_MAX_WAITING_UPDATES} updates were not read"))
             case _:
                 self._updates.append(response)
                 self._arrived.set()
@@ -294,21 +249,12 @@ class SignalConnection:
             await asyncio.sleep(interval_s)
             silent_s = time.monotonic() - self._heard_at
             if silent_s > self._ping_timeout_s:
-                self._ended(f"LiveKit was silent for {silent_s:.0f} s")
+                self._finish(broken(f"LiveKit was silent for {silent_s:.0f} s"))
                 return
             try:
                 await self.send(rtc.SignalRequest(ping_req=rtc.Ping(timestamp=_now_ms(), rtt=self.rtt_ms or 0)))
             except SignalClosed:
                 return
-
-    def _left(self, leave: rtc.LeaveRequest) -> None:
-        asked = leave.can_reconnect or leave.action in (rtc.LeaveRequest.RESUME, rtc.LeaveRequest.RECONNECT)
-        again = asked or leave.reason not in _FINAL
-        action = rtc.LeaveRequest.Action.Name(leave.action)
-        self._finish(SignalEnd(leave.reason, by_server=True, can_reconnect=again, detail=f"LiveKit says {action}"))
-
-    def _ended(self, detail: str) -> None:
-        self._finish(SignalEnd(models.SIGNAL_CLOSE, by_server=False, can_reconnect=True, detail=detail))
 
     def _finish(self, end: SignalEnd) -> None:
         if self._end is None:
@@ -323,7 +269,7 @@ class SignalConnection:
                     await self.send(rtc.SignalRequest(leave=leave))
             except (SignalClosed, TimeoutError):
                 pass
-        self._finish(SignalEnd(models.CLIENT_INITIATED, by_server=False, can_reconnect=False, detail="closed by us"))
+        self._finish(closed_by_us())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -6,6 +6,8 @@ It is a program of its own, and never loads LiveKit's native SDK: what that take
 import asyncio
 import contextlib
 import signal
+import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +17,7 @@ from google.protobuf import json_format
 from livekit.protocol import agent
 
 from track.media.v1.media_service_pb2 import SessionTicket
+from track_server.agent import REGISTERED, SESSION_ATTRIBUTE
 from track_server.livekit.jobs import Accept, Decline, JobWorker
 from track_server.media.children import Children
 from track_server.media.settings import MediaSettings
@@ -22,18 +25,17 @@ from track_server.media.wire import StartSession
 
 log = structlog.get_logger(__name__)
 
-SESSION_ATTRIBUTE = "track.session_id"
-"""Attribute of every participant that a worker hosts: the id of its session."""
-
 
 class MediaWorker:
     """A worker that takes jobs while the context lasts. On leaving it, its sessions end as WORKER_STOPPING."""
 
-    def __init__(self, settings: MediaSettings) -> None:
+    def __init__(self, settings: MediaSettings, on_registered: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._sessions: set[str] = set()
         self._children = Children(settings, self._session_leaving, self._session_over)
-        self._jobs = JobWorker(settings.url, settings.api_key, settings.api_secret, settings.agent_name, self)
+        self._jobs = JobWorker(
+            settings.url, settings.api_key, settings.api_secret, settings.agent_name, self, on_registered=on_registered
+        )
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -120,17 +122,33 @@ def _ticket(metadata: str) -> SessionTicket | None:
     return ticket if ticket.session_id and ticket.participant_identity and ticket.server_address else None
 
 
-def run_worker(settings: MediaSettings) -> None:
-    """Run a media worker until SIGTERM or SIGINT. Logs with structlog as the caller has configured it."""
+def run_worker(settings: MediaSettings, *, supervised: bool = False) -> None:
+    """Run a media worker until SIGTERM or SIGINT. Logs with structlog as the caller has configured it.
+
+    ``supervised``: it also ends when its standard input does, and writes a line to standard output whenever LiveKit
+    knows it.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(settings))
+        runner.run(_run(settings, supervised))
 
 
-async def _run(settings: MediaSettings) -> None:
+async def _run(settings: MediaSettings, supervised: bool) -> None:
     task = asyncio.current_task()
     assert task is not None
+    if supervised:
+        # The supervisor never writes: what can be read is the end, which comes however it dies.
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _supervisor_gone, task)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        async with MediaWorker(settings):
+        async with MediaWorker(settings, _say_registered if supervised else lambda: None):
             await asyncio.Event().wait()
+
+
+def _supervisor_gone(task: asyncio.Task[None]) -> None:
+    asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+    task.cancel()
+
+
+def _say_registered() -> None:
+    print(REGISTERED, flush=True)

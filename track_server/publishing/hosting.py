@@ -68,6 +68,11 @@ class Sessions:
             if session.room == room:
                 session.want_stats(self._stats_interval(room))
 
+    def worker_came(self) -> None:
+        """LiveKit knows another media worker: sessions that have none need wait no longer."""
+        for session in self._sessions.values():
+            session.worker_came()
+
     async def attach(self, requests: AsyncIterator[media.AttachRequest]) -> AsyncGenerator[media.AttachResponse]:
         """Serves one worker's session until either side ends it. Raises PublicationEnded, InvalidField."""
         first = await anext(requests, None)

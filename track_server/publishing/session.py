@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 ATTACH_TIMEOUT_S: Final = 4.0
 # A session whose stream to us broke tries again at once; one that is dead never does.
 REATTACH_GRACE_S: Final = 1.0
+# How long a worker that just registered needs for a dispatch that was made shortly before.
+JUST_REGISTERED_S: Final = 0.5
 STOP_TIMEOUT_S: Final = 3.0
 # LiveKit tells of a track that vanished before the worker tells under which SID it came back.
 VANISHED_GRACE_S: Final = 2.0
@@ -86,6 +88,7 @@ class HostedSession:
         self._attempts: dict[str, int] = {}
         self._vanished_at: dict[str, float] = {}
         self._kick = asyncio.Event()
+        self._worker_came = asyncio.Event()
         self._live: LiveRoom | None = None
 
     def wanted(self) -> list[Publication]:
@@ -102,6 +105,12 @@ class HostedSession:
         if interval_s != self._stats_interval_s:
             self._stats_interval_s = interval_s
             self._tell()
+
+    def worker_came(self) -> None:
+        """A media worker registered with LiveKit: a dispatch that found none can be made again."""
+        if self._attachment is None:
+            self._worker_came.set()
+            self._kick.set()
 
     def holds(self, participant: track_pb2.Participant) -> bool:
         """Whether a participant of the room is the one that this session hosts, or a ghost of it."""
@@ -171,17 +180,25 @@ class HostedSession:
             server_address=self._hosting.server_address,
         )
         metadata = json_format.MessageToJson(ticket, indent=None)
+        self._worker_came.clear()
         dispatch = await self._hosting.api.create_dispatch(self.room, AGENT_NAME, metadata)
-        if not await self._attached(ATTACH_TIMEOUT_S):
+        taken = await self._attached(ATTACH_TIMEOUT_S)
+        if not taken and self._worker_came.is_set():
+            # It may have come just in time for this dispatch.
+            taken = await self._attached(JUST_REGISTERED_S, whoever_comes=True)
+        if not taken:
             # A worker that takes it later would only be sent away.
             with contextlib.suppress(TrackError):
                 await self._hosting.api.delete_dispatch(self.room, dispatch.id)
             raise WorkerUnavailable("no media worker took the session", retry_delay_s=2.0)
 
-    async def _attached(self, timeout_s: float) -> bool:
+    async def _attached(self, timeout_s: float, *, whoever_comes: bool = False) -> bool:
+        """Waits for a worker, at most ``timeout_s``, or until another one comes; says whether there is one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._attachment is None and self.wanted():
+                    if self._worker_came.is_set() and not whoever_comes:
+                        break
                     await self._kicked()
         return self._attachment is not None
 
@@ -193,7 +210,7 @@ class HostedSession:
         delay = min(RETRY_FIRST_S * 2**failures, RETRY_LAST_S) * random.uniform(0.5, 1.0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
-                while self.wanted():
+                while self.wanted() and not self._worker_came.is_set():
                     await self._kicked()
 
     async def _stop(self) -> None:
@@ -216,6 +233,7 @@ class HostedSession:
         if self._attachment is not None:
             self._attachment.close()
         self._attachment = attachment
+        self._worker_came.clear()
         for publication in self.wanted():
             if publication.state in (PENDING, RESTARTING):
                 await self._book.save(lifecycle.move(publication, STARTING, now()))

@@ -52,8 +52,6 @@ class ReceiverReports:
         if not (after.HasField("packets_lost") and after.HasField("remote_time")):
             return
         time_s = seconds_of(after.remote_time)
-        if before.HasField("remote_time") and time_s <= seconds_of(before.remote_time):
-            return
         if not before_s - _PLACING_TOLERANCE_S <= time_s <= after_s + _PLACING_TOLERANCE_S:
             return
         first, last = packets_expected(before), packets_expected(after)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from track.v1 import track_pb2, tracks_pb2
 from track_server.cel import compile_filter
@@ -10,11 +11,14 @@ from track_server.errors import InvalidField, RoomNotFound, TrackNotFound
 from track_server.livekit.api import LiveKitApi
 from track_server.paging import Order, Position, page_of
 from track_server.rooms.model import RoomModel
-from track_server.rooms.room import now
+from track_server.rooms.room import LiveRoom, now
 from track_server.rooms.rooms import Rooms
 
 _FIELDS: Final = ("sid", "participant_identity", "name", "type", "source")
 _DEFAULT_ORDER: Final = "participant_identity"
+
+# Pages kept of a room: callers ask for the same few again and again.
+_PAGES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,28 @@ class RoomView:
     freshness: track_pb2.Freshness
 
 
+class _Pages:
+    """Pages of one live room, serialised but for their freshness, by what was asked for; all of one version."""
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._pages: dict[tuple[str, str, int, str], bytes] = {}
+
+    def of(self, version: int) -> dict[tuple[str, str, int, str], bytes]:
+        """The pages of that version, to read and to add to."""
+        if version != self._version or len(self._pages) > _PAGES:
+            self._version = version
+            self._pages.clear()
+        return self._pages
+
+
 class Reader:
     """Answers GetTrack and ListTracks."""
 
     def __init__(self, rooms: Rooms, api: LiveKitApi) -> None:
         self._rooms = rooms
         self._api = api
+        self._pages: WeakKeyDictionary[LiveRoom, _Pages] = WeakKeyDictionary()
 
     async def view(self, name: str) -> RoomView:
         """The room now. Raises RoomNotFound, LiveKitUnavailable."""
@@ -51,24 +71,55 @@ class Reader:
         track = find_track(view.model.tracks, request.track_sid, "track_sid")
         return tracks_pb2.GetTrackResponse(track=track, freshness=view.freshness)
 
-    async def list_tracks(self, request: tracks_pb2.ListTracksRequest) -> tracks_pb2.ListTracksResponse:
-        """A page of tracks. Raises RoomNotFound, InvalidExpression, InvalidPageToken, InvalidField."""
-        matches = compile_filter(request.filter, "track")
-        names, order = parse_order(request.order_by)
+    async def list_tracks(self, request: tracks_pb2.ListTracksRequest) -> bytes:
+        """A page of tracks, a serialised ListTracksResponse. A page of a watched room is made once a version of it.
 
-        def position(track: track_pb2.Track) -> Position:
-            return tuple(getattr(track, name) for name in names)
+        Raises RoomNotFound, InvalidExpression, InvalidPageToken, InvalidField.
+        """
+        live = self._rooms.find(request.room)
+        if live is None:
+            select = _Selection(request)
+            view = await self.view(request.room)
+            return select.page(view.model) + _freshness(view.freshness)
+        kept = self._pages.get(live)
+        if kept is None:
+            kept = self._pages[live] = _Pages()
+        pages = kept.of(live.version)
+        query = (request.filter, request.order_by, request.page_size, request.page_token)
+        page = pages.get(query)
+        if page is None:
+            page = pages[query] = _Selection(request).page(live.model)
+        return page + _freshness(live.freshness())
 
-        view = await self.view(request.room)
+
+class _Selection:
+    """What a request asks for. Raises InvalidExpression, InvalidField."""
+
+    def __init__(self, request: tracks_pb2.ListTracksRequest) -> None:
+        self._request = request
+        self._matches = compile_filter(request.filter, "track")
+        self._names, self._order = parse_order(request.order_by)
+
+    def page(self, model: RoomModel) -> bytes:
+        """The page, serialised, without freshness. Raises InvalidPageToken."""
+        request, matches = self._request, self._matches
         tracks, token = page_of(
-            (track for track in view.model.tracks.values() if matches is None or matches(track)),
-            position,
+            (track for track in model.tracks.values() if matches is None or matches(track)),
+            self._position,
             size=request.page_size,
             token=request.page_token,
             query=("tracks", request.room, request.filter, request.order_by),
-            order=order,
+            order=self._order,
         )
-        return tracks_pb2.ListTracksResponse(tracks=tracks, next_page_token=token, freshness=view.freshness)
+        return tracks_pb2.ListTracksResponse(tracks=tracks, next_page_token=token).SerializeToString()
+
+    def _position(self, track: track_pb2.Track) -> Position:
+        return tuple(getattr(track, name) for name in self._names)
+
+
+def _freshness(freshness: track_pb2.Freshness) -> bytes:
+    """The end of a serialised page: concatenated, serialised messages are merged."""
+    return tracks_pb2.ListTracksResponse(freshness=freshness).SerializeToString()
 
 
 def find_track(tracks: Mapping[str, track_pb2.Track], sid: str, field: str) -> track_pb2.Track:

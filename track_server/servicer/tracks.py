@@ -15,5 +15,7 @@ class Tracks(TrackServiceServicer):
     async def GetTrack(self, request: pb.GetTrackRequest, context: Any) -> pb.GetTrackResponse:
         return await self.reader.get_track(request)
 
-    async def ListTracks(self, request: pb.ListTracksRequest, context: Any) -> pb.ListTracksResponse:
+    async def ListTracks(  # type: ignore[override]  # serialised already
+        self, request: pb.ListTracksRequest, context: Any
+    ) -> bytes:
         return await self.reader.list_tracks(request)

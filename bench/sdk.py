@@ -1,0 +1,120 @@
+"""The peer: a process with LiveKit's official SDK, as publisher, as observer, and as holder of idle rooms."""
+
+import asyncio
+import time
+from typing import Any, Final
+
+import uvloop
+from livekit import rtc
+
+from bench.processes import obey
+
+_WIDTH, _HEIGHT = 1280, 720
+_RATE: Final = 48_000
+
+
+class Sdk:
+    """The rooms that this process is in."""
+
+    def __init__(self) -> None:
+        self._rooms: list[rtc.Room] = []
+        self._seen: list[tuple[str, bool, float]] = []
+        self._sources: list[rtc.AudioSource | rtc.VideoSource] = []
+
+    async def populate(self, url: str, tokens: list[str]) -> list[str]:
+        """Joins once a token, and publishes a microphone and a camera each, both silent; their SIDs."""
+        sids: list[str] = []
+        for token in tokens:
+            room = await self._join(url, token)
+            audio = rtc.AudioSource(_RATE, 1)
+            video = rtc.VideoSource(_WIDTH, _HEIGHT)
+            self._sources += [audio, video]
+            microphone = rtc.LocalAudioTrack.create_audio_track("microphone", audio)
+            camera = rtc.LocalVideoTrack.create_video_track("camera", video)
+            # Unfed, a video source sends black frames.
+            camera.mute()
+            for track, source in (
+                (microphone, rtc.TrackSource.SOURCE_MICROPHONE),
+                (camera, rtc.TrackSource.SOURCE_CAMERA),
+            ):
+                options = rtc.TrackPublishOptions(source=source)
+                sids.append((await room.local_participant.publish_track(track, options)).sid)
+        return sids
+
+    async def observe(self, url: str, token: str) -> None:
+        """Joins, and notes when tracks of others are muted and unmuted."""
+        room = await self._join(url, token)
+        room.on("track_muted", lambda _, publication: self._note(publication.sid, True))
+        room.on("track_unmuted", lambda _, publication: self._note(publication.sid, False))
+
+    async def seen(self) -> list[tuple[str, bool, float]]:
+        """SID, whether muted, and when (monotonic seconds of this machine), since the last call."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    async def publish(self, url: str, token: str, *, video: bool) -> float:
+        """Joins and publishes a 720p30 simulcast camera or a microphone; seconds until both were done. Leaves again."""
+        source: rtc.VideoSource | rtc.AudioSource
+        track: rtc.LocalVideoTrack | rtc.LocalAudioTrack
+        begun = time.perf_counter()
+        room = rtc.Room()
+        await room.connect(url, token, rtc.RoomOptions(auto_subscribe=False))
+        if video:
+            source = rtc.VideoSource(_WIDTH, _HEIGHT)
+            track = rtc.LocalVideoTrack.create_video_track("camera", source)
+            options = rtc.TrackPublishOptions(
+                source=rtc.TrackSource.SOURCE_CAMERA,
+                simulcast=True,
+                video_encoding=rtc.VideoEncoding(max_bitrate=1_900_000, max_framerate=30),
+            )
+        else:
+            source = rtc.AudioSource(_RATE, 1)
+            track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
+            options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        await room.local_participant.publish_track(track, options)
+        took = time.perf_counter() - begun
+        await room.disconnect()
+        await source.aclose()
+        return took
+
+    async def hold(self, url: str, tokens: list[str]) -> None:
+        """Joins once a token and stays."""
+        for token in tokens:
+            await self._join(url, token)
+
+    async def leave(self) -> None:
+        """Leaves all rooms."""
+        rooms, self._rooms = self._rooms, []
+        await asyncio.gather(*(room.disconnect() for room in rooms))
+
+    async def _join(self, url: str, token: str) -> rtc.Room:
+        room = rtc.Room()
+        await room.connect(url, token, rtc.RoomOptions(auto_subscribe=False))
+        self._rooms.append(room)
+        return room
+
+    def _note(self, sid: str, muted: bool) -> None:
+        self._seen.append((sid, muted, time.monotonic()))
+
+    def commands(self) -> dict[str, Any]:
+        """What the parent may ask for."""
+        return {
+            "populate": self.populate,
+            "observe": self.observe,
+            "seen": self.seen,
+            "publish": self.publish,
+            "hold": self.hold,
+            "leave": self.leave,
+        }
+
+
+async def _main() -> None:
+    sdk = Sdk()
+    try:
+        await obey(sdk.commands())
+    finally:
+        await sdk.leave()
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

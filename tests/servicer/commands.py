@@ -1,0 +1,57 @@
+"""Requests that many tests make, shortly said."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from track.v1 import publication_pb2 as pb
+from track.v1.track_service_pb2_grpc import TrackServiceStub
+
+LIVE = pb.PUBLICATION_STATE_LIVE
+ENDED = pb.PUBLICATION_STATE_ENDED
+OBSERVED = pb.STAGE_OBSERVED
+DEADLINE_S = 20.0
+
+TONE = pb.PublicationSpec(tone=pb.ToneInput())
+DATA = pb.PublicationSpec(data=pb.DataInput(frames_per_second=20))
+
+
+def pattern(width: int = 320, height: int = 180, fps: float = 15, **options: Any) -> pb.PublicationSpec:
+    """A test pattern; ``options`` are further ones of VideoOptions."""
+    video = pb.VideoOptions(width=width, height=height, frames_per_second=fps, **options)
+    return pb.PublicationSpec(test_pattern=pb.TestPatternInput(), video=video)
+
+
+async def publish(client: TrackServiceStub, room: str, spec: pb.PublicationSpec, identity: str = "") -> pb.Publication:
+    """Publishes, and requires that it was seen in the room."""
+    request = pb.PublishTrackRequest(room=room, spec=spec, participant_identity=identity)
+    answer = await client.PublishTrack(request, timeout=30)
+    assert answer.stage == OBSERVED, answer
+    assert answer.publication.state == LIVE
+    publication: pb.Publication = answer.publication
+    return publication
+
+
+async def unpublish(client: TrackServiceStub, publication: pb.Publication) -> pb.UnpublishTrackResponse:
+    """Ends it."""
+    request = pb.UnpublishTrackRequest(room=publication.room, publication_id=publication.publication_id)
+    answer: pb.UnpublishTrackResponse = await client.UnpublishTrack(request, timeout=DEADLINE_S)
+    return answer
+
+
+async def publication(client: TrackServiceStub, room: str, publication_id: str) -> pb.Publication:
+    """It, as it is now."""
+    answer = await client.GetPublication(pb.GetPublicationRequest(room=room, publication_id=publication_id))
+    found: pb.Publication = answer.publication
+    return found
+
+
+async def until(
+    client: TrackServiceStub, known: pb.Publication, condition: Callable[[pb.Publication], bool]
+) -> pb.Publication:
+    """Asks for the publication until ``condition`` holds of it."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition(known):
+            await asyncio.sleep(0.05)
+            known = await publication(client, known.room, known.publication_id)
+    return known

@@ -1,0 +1,63 @@
+"""Server streams, read one message at a time with a deadline."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from track.v1 import event_pb2
+from track.v1.track_service_pb2_grpc import TrackServiceStub
+
+DEADLINE_S = 20.0
+
+
+class EventStream:
+    """WatchEvents of one room. Everything waits up to 20 s."""
+
+    def __init__(self, stream: Any) -> None:
+        self._messages = aiter(stream)
+        self.seen: list[event_pb2.WatchEventsResponse] = []
+        """All that was read."""
+
+    async def next(self) -> event_pb2.WatchEventsResponse:
+        """The next message; StopAsyncIteration where the stream ends with OK."""
+        async with asyncio.timeout(DEADLINE_S):
+            message: event_pb2.WatchEventsResponse = await anext(self._messages)
+        self.seen.append(message)
+        return message
+
+    async def snapshot(self) -> event_pb2.RoomSnapshot:
+        """The next message, which must be a snapshot."""
+        message = await self.next()
+        assert message.WhichOneof("payload") == "snapshot", message
+        return message.snapshot
+
+    async def until(self, change: str, matches: Callable[[Any], bool] = lambda _: True) -> Any:
+        """Reads on to an event of that kind that ``matches``, and returns what it carries."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while True:
+                    message = await self.next()
+                    if message.event.WhichOneof("change") == change:
+                        found = getattr(message.event, change)
+                        if matches(found):
+                            return found
+        except TimeoutError:
+            seen = [message.event.WhichOneof("change") or "snapshot" for message in self.seen]
+            raise AssertionError(f"no {change} came; but {seen}") from None
+
+    async def end(self) -> None:
+        """Reads until the stream ends with OK."""
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                await self.next()
+
+
+@contextlib.asynccontextmanager
+async def events(client: TrackServiceStub, room: str, cursor: str = "") -> AsyncIterator[EventStream]:
+    """Watches the room for the span of the block."""
+    stream = client.WatchEvents(event_pb2.WatchEventsRequest(room=room, cursor=cursor))
+    try:
+        yield EventStream(stream)
+    finally:
+        stream.cancel()

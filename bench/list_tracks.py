@@ -63,7 +63,7 @@ async def measure(stand: Stand) -> list[Figure]:
         f" p99 {spread(of(ours, 'p99_ms'))} ms against {spread(of(bares, 'p99_ms'))} ms"
     )
     figures = [at_least("ListTracks against a bare servicer: throughput", ratio.median, "ratio", _GOAL, note)]
-    for name, cost in costs(room, sids, token_of=stand):
+    for name, cost in await costs(stand, room):
         figures.append(told(f"ListTracks, cost of {name}", cost.median, "us a call", f"in process, warm: {cost}"))
     return figures
 

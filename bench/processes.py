@@ -1,4 +1,4 @@
-"""Processes of the bench's own: each does one job, on the core that it is given, and is told what to do line by line."""
+"""Processes of the bench: each does one job, on the core that it is given, and is told what to do line by line."""
 
 import asyncio
 import contextlib

@@ -116,7 +116,7 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
         )
 
         quality = await stack.enter_async_context(Quality(lambda room, _: sessions.refresh_stats(room)))
-        book = Book(store, lambda publication: _announce(rooms, quality, publication))
+        book = Book(store, lambda before, after: _announce(rooms, quality, before, after))
         await book.load()
 
         media_server = ChainedServer(aio.server(options=OPTIONS), chain)
@@ -200,10 +200,13 @@ def _authenticator(settings: Settings) -> Authenticator:
     return TokenAuthenticator(settings.livekit_api_key, settings.livekit_api_secret.get_secret_value())
 
 
-def _announce(rooms: Rooms, quality: Quality, publication: Publication) -> None:
-    rooms.announce(publication.room, event_pb2.RoomEvent(publication_moved=publication))
-    if publication.state == ENDED:
-        quality.forget(publication.publication_id)
+def _announce(rooms: Rooms, quality: Quality, before: Publication | None, after: Publication) -> None:
+    if before is None or (before.state, before.muted) != (after.state, after.muted):
+        rooms.announce(after.room, event_pb2.RoomEvent(publication_moved=after))
+    if after.state == ENDED:
+        quality.forget(after.publication_id)
+    elif before is not None and before.muted != after.muted:
+        quality.interrupt(after.publication_id)
 
 
 def _bind(server: ChainedServer, settings: Settings, name: str) -> str:

@@ -14,7 +14,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
-from tests.interceptors.conftest import SERVICE, Harness, drained, failure, serving, until
+from tests.chained_server import SERVICE, Harness, drained, failure, serving, until
 from track.media.v1 import media_service_pb2, media_service_pb2_grpc
 from track.v1 import access_pb2, tracks_pb2
 from track_server.interceptors.chain import ChainedServer

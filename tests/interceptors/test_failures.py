@@ -9,7 +9,7 @@ import pytest
 import structlog
 from google.protobuf.duration_pb2 import Duration
 
-from tests.interceptors.conftest import Harness, drained, failure, metadata_of, until
+from tests.chained_server import Harness, drained, failure, metadata_of, until
 from tests.test_errors import details
 from track.v1 import event_pb2, publication_pb2, quality_pb2, tracks_pb2
 from track_server import errors
@@ -31,7 +31,7 @@ async def test_an_unexpected_error_is_internal_and_its_text_and_trace_stay_in_th
     assert "hunter2" not in repr(failed)
     (entry,) = [entry for entry in logged if entry["event"] == "unexpected_error"]
     assert entry["exc_info"].__traceback__ is not None
-    (line,) = harness.lines()
+    (line,) = await harness.logged(1)
     assert (line["level"], line["code"]) == ("error", "INTERNAL")
     assert line["request_id"] == metadata_of(failed, "x-request-id") == entry["request_id"]
 
@@ -93,7 +93,7 @@ async def test_a_stream_that_fails_after_messages_gets_its_status_too(harness: H
     failed = await failure(call.read())
     assert failed.code() is grpc.StatusCode.UNAVAILABLE
     assert details(failed)["RetryInfo"].retry_delay.seconds == 3
-    (line,) = harness.lines()
+    (line,) = await harness.logged(1)
     assert (line["code"], line["sent"]) == ("UNAVAILABLE", 2)
 
 
@@ -154,8 +154,7 @@ async def test_a_deadline_that_passes_is_logged_as_such(harness: Harness) -> Non
 
     harness.on("ListTracks", slow)
     assert (await failure(harness.stub.ListTracks(LIST, timeout=0.1))).code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await until(harness.lines)
-    assert harness.lines()[0]["code"] == "DEADLINE_EXCEEDED"
+    assert (await harness.logged(1))[0]["code"] == "DEADLINE_EXCEEDED"
 
 
 async def test_a_request_that_is_no_message_is_an_invalid_argument(harness: Harness) -> None:
@@ -214,7 +213,7 @@ async def test_every_field_out_of_its_range_is_named(
     assert [violation.field for violation in violations] == fields
     assert all(violation.description for violation in violations)
     assert (failed.details() or "").startswith(f"{fields[0]}: ")
-    (line,) = harness.lines()
+    (line,) = await harness.logged(1)
     assert "room" not in line
 
 

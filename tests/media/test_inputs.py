@@ -197,11 +197,13 @@ async def test_a_file_that_ends_ends_its_publication(
     async with viewer(livekit, room_name) as seen:
         wanted = (file_track("v1", "short.mp4"), file_track("a1", "short.mp4", TrackType.TRACK_TYPE_AUDIO))
         session = await peer.dispatch(settings.agent_name, room_name, *wanted)
-        for key in ("v1", "a1"):
-            began = await session.report_of(key)
-            await seen.publication_of(began.track_sid)
+        sids = {key: (await session.report_of(key)).track_sid for key in ("v1", "a1")}
+        await asyncio.gather(*map(seen.publication_of, sids.values()))
+        began = time.time()
+        for key, sid in sids.items():
             await session.report_of(key, HOSTED_TRACK_STATE_SOURCE_ENDED)
-            await seen.gone(began.track_sid)
+            await seen.gone(sid)
+        assert time.time() - began > 0.5, "it played in real time"
         assert session.ended is None, "the session lasts on"
 
 

@@ -24,11 +24,12 @@ from track.media.v1.media_service_pb2 import (
 )
 from track.v1.error_pb2 import ErrorReason
 from track.v1.quality_pb2 import QualityLimitation
+from track_server.agent import SESSION_ATTRIBUTE
 from track_server.media.attachment import Channels
 from track_server.media.session import Session
 from track_server.media.settings import MediaSettings
 from track_server.media.wire import Setup, StartSession
-from track_server.media.worker import SESSION_ATTRIBUTE, MediaWorker
+from track_server.media.worker import MediaWorker
 
 pytestmark = pytest.mark.usefixtures("worker")
 

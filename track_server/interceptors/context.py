@@ -105,7 +105,7 @@ def entry(
 ) -> "Callable[[Any, aio.ServicerContext[Any, Any]], Awaitable[Any]]":
     """The handler that gRPC calls: makes the Call, and tells the caller its id where the caller gave one.
 
-    Failures tell it in any case, and streams at their beginning. For the others it would cost a twentieth of their time.
+    Failures tell it in any case, and streams at their beginning. The others would take a twentieth longer by it.
     """
 
     async def handle(request: Any, context: "aio.ServicerContext[Any, Any]") -> Any:

@@ -193,25 +193,28 @@ class JobWorker:
         self._send(agent.WorkerMessage(update_worker=self._status))
         self._on_registered()
         log.info("livekit_worker_registered", worker_id=self.worker_id, livekit_version=self.server_info.version)
-        writer = asyncio.create_task(self._write(socket), name="livekit-jobs-writer")
+        helpers = [
+            asyncio.create_task(self._write(socket), name="livekit-jobs-writer"),
+            asyncio.create_task(self._ping(), name="livekit-jobs-ping"),
+        ]
         try:
             while True:
                 self._handle(await socket.receive(_SILENCE_S))
         finally:
-            writer.cancel()
-            await asyncio.wait([writer])
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.wait(helpers)
 
     async def _write(self, socket: agent_socket.AgentSocket) -> None:
-        ping_at = time.monotonic() + _PING_INTERVAL_S
         # A broken socket ends the reader, which ends this.
         with contextlib.suppress(errors.LiveKitUnavailable):
             while True:
-                try:
-                    message = await asyncio.wait_for(self._outbox.get(), ping_at - time.monotonic())
-                except TimeoutError:
-                    ping_at = time.monotonic() + _PING_INTERVAL_S
-                    message = agent.WorkerMessage(ping=agent.WorkerPing(timestamp=int(time.time() * 1000)))
-                await socket.send(message)
+                await socket.send(await self._outbox.get())
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(_PING_INTERVAL_S)
+            self._send(agent.WorkerMessage(ping=agent.WorkerPing(timestamp=time.time_ns() // 1_000_000)))
 
     def _handle(self, message: agent.ServerMessage) -> None:
         match message.WhichOneof("message"):

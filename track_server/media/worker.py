@@ -151,4 +151,5 @@ def _supervisor_gone(task: asyncio.Task[None]) -> None:
 
 
 def _say_registered() -> None:
-    print(REGISTERED, flush=True)
+    sys.stdout.write(f"{REGISTERED}\n")
+    sys.stdout.flush()

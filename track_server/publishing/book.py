@@ -15,10 +15,10 @@ _KIND: Final = "publication"
 class Book:
     """All publications of this server by id. Messages in it are never changed in place.
 
-    ``announce`` is told of every change.
+    ``announce`` is told of every change: what was before (None: nothing), and what is now.
     """
 
-    def __init__(self, store: Store, announce: Callable[[Publication], None]) -> None:
+    def __init__(self, store: Store, announce: Callable[[Publication | None, Publication], None]) -> None:
         self._store = store
         self._announce = announce
         self._publications: dict[str, Publication] = {}
@@ -56,7 +56,7 @@ class Book:
             return
         self._purge()
         self._publications[publication.publication_id] = publication
-        self._announce(publication)
+        self._announce(before, publication)
         self.wake()
         expire = publication.expire_time.ToNanoseconds() / 1e9 if publication.HasField("expire_time") else None
         await self._store.put(

@@ -123,7 +123,7 @@ class Sessions:
         return session
 
     async def _run(self, session: HostedSession) -> None:
-        while session.wanted():
+        while session.carried.wanted():
             try:
                 await session.run()
             except Exception:

@@ -1,4 +1,4 @@
-"""The life cycle of a publication: which moves are legal, and what each changes. Pure: every function returns a copy."""
+"""The life cycle of a publication: the legal moves, and what each changes. Pure: every function returns a copy."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -113,9 +113,8 @@ def _enter(
     publication: Publication, state: PublicationState.ValueType, now: timestamp_pb2.Timestamp, detail: str
 ) -> None:
     if publication.state and state not in MOVES[publication.state]:
-        raise IllegalMoveError(
-            f"{publication.publication_id}: {PublicationState.Name(publication.state)} -> {PublicationState.Name(state)}"
-        )
+        names = PublicationState.Name(publication.state), PublicationState.Name(state)
+        raise IllegalMoveError(f"{publication.publication_id}: {' -> '.join(names)}")
     publication.state = state
     publication.moves.append(publication_pb2.PublicationMove(state=state, time=now, detail=detail))
     del publication.moves[:-KEPT]

@@ -138,7 +138,7 @@ def parse_order(order_by: str) -> tuple[list[str], Order]:
         name, _, direction = part.strip().partition(" ")
         if name not in _FIELDS or direction.strip() not in ("", "asc", "desc") or name in names:
             raise InvalidField(
-                f"order_by takes each of {', '.join(_FIELDS)} once at most, with ` desc` or without; not {part.strip()!r}",
+                f"order_by takes each of {', '.join(_FIELDS)} once at most, with ` desc` or not; not {part.strip()!r}",
                 field="order_by",
             )
         if direction.strip() == "desc":

@@ -1,0 +1,143 @@
+"""How values of the contract read for people. What was not measured reads "–"."""
+
+from typing import Final
+
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+
+from track.v1.event_pb2 import RoomEvent, RoomSnapshot, SnapshotReason
+from track.v1.publication_pb2 import Evidence, Publication, PublicationEndCause, PublicationState, Stage
+from track.v1.quality_pb2 import ConnectionQuality, QualitySample, QualitySource, TrackQualityReport
+from track.v1.track_pb2 import FreshnessSource, Participant, ParticipantKind, Track, TrackSource, TrackType
+from track.v1.tracks_pb2 import SubscriptionResult
+
+ABSENT: Final = "–"
+
+
+def number(value: float | None, digits: int = 0, unit: str = "") -> str:
+    """A measured number."""
+    return ABSENT if value is None else f"{value:,.{digits}f}{unit}"
+
+
+def bitrate(bits_per_second: float | None) -> str:
+    """Bits per second, as kbit/s or Mbit/s."""
+    if bits_per_second is None:
+        return ABSENT
+    if bits_per_second >= 1e6:
+        return f"{bits_per_second / 1e6:.2f} Mbit/s"
+    return f"{bits_per_second / 1e3:.0f} kbit/s"
+
+
+def size(width: int | None, height: int | None) -> str:
+    """Width by height in pixels."""
+    return f"{width}×{height}" if width and height else ABSENT
+
+
+def word(enum: EnumTypeWrapper, value: int, prefix: str) -> str:
+    """The name of an enum's value without its prefix, in small letters; "" for UNSPECIFIED."""
+    name = str(enum.Name(value)).removeprefix(prefix).lower().replace("_", " ")
+    return "" if name == "unspecified" else name
+
+
+def type_word(track: Track) -> str:
+    """audio, video or data."""
+    return word(TrackType, track.type, "TRACK_TYPE_")
+
+
+def source_word(track: Track) -> str:
+    """camera, microphone, ..."""
+    return word(TrackSource, track.source, "TRACK_SOURCE_")
+
+
+def state_word(publication: Publication) -> str:
+    """live, pending, ..."""
+    return word(PublicationState, publication.state, "PUBLICATION_STATE_")
+
+
+def quality_word(level: ConnectionQuality.ValueType) -> str:
+    """excellent, good, ..."""
+    return word(ConnectionQuality, level, "CONNECTION_QUALITY_") or ABSENT
+
+
+def shape(track: Track) -> str:
+    """What a track is declared to be: its size, how many layers, its codec."""
+    codec = track.mime_type.partition("/")[2]
+    parts = [size(track.width, track.height)] if track.width else []
+    if len(track.layers) > 1:
+        parts.append(f"{len(track.layers)} layers")
+    return " ".join([*parts, codec]) or ABSENT
+
+
+def sample_of(report: TrackQualityReport | None, source: QualitySource.ValueType) -> QualitySample | None:
+    """What that source measured of a track."""
+    found = (sample for sample in (report.samples if report is not None else ()) if sample.source == source)
+    return next(found, None)
+
+
+def measured(sample: QualitySample | None, name: str) -> float | None:
+    """A number of a sample; None where it is absent."""
+    if sample is None or not sample.HasField(name):  # type: ignore[arg-type]
+        return None
+    value: float = getattr(sample, name)
+    return value
+
+
+def age_s(sample: QualitySample | None) -> float | None:
+    """How old a sample was when its report was made, in seconds."""
+    if sample is None or not sample.HasField("age"):
+        return None
+    return sample.age.ToNanoseconds() / 1e9
+
+
+def subscription_word(result: SubscriptionResult) -> str:
+    """How far a subscription got."""
+    if result.HasField("problem"):
+        return f"failed: {result.problem.message}"
+    evidence = word(Evidence, result.evidence, "EVIDENCE_")
+    return word(Stage, result.stage, "STAGE_") + (f" in the {evidence}" if evidence else "")
+
+
+def describe(happened: RoomEvent | RoomSnapshot) -> str:
+    """What happened, in one line."""
+    if isinstance(happened, RoomSnapshot):
+        reason = word(SnapshotReason, happened.reason, "SNAPSHOT_REASON_")
+        return f"{reason}: {len(happened.participants)} participants, {len(happened.tracks)} tracks"
+    match happened.WhichOneof("change"):
+        case "track_published" | "track_unpublished" | "track_muted" | "track_unmuted" | "track_updated" as change:
+            return _track(getattr(happened, change))
+        case "participant_joined" | "participant_left" | "participant_updated" as change:
+            return _participant(getattr(happened, change))
+        case "quality_changed":
+            quality = happened.quality_changed
+            score = f" ({quality.score:.2f})" if quality.HasField("score") else ""
+            return f"{quality.participant_identity}: {quality_word(quality.connection_quality)}{score}"
+        case "publication_moved":
+            return _publication(happened.publication_moved)
+        case "room_closed":
+            return happened.room_closed.reason
+        case "freshness_changed":
+            return word(FreshnessSource, happened.freshness_changed.source, "FRESHNESS_SOURCE_")
+        case _:
+            return "an event that this demo does not know"
+
+
+def _track(track: Track) -> str:
+    what = " ".join(part for part in (type_word(track), source_word(track), shape(track)) if part != ABSENT)
+    return f"{track.participant_identity}/{track.name}: {what}, {track.sid}"
+
+
+def _participant(participant: Participant) -> str:
+    return f"{participant.identity} ({word(ParticipantKind, participant.kind, 'PARTICIPANT_KIND_')})"
+
+
+def _publication(publication: Publication) -> str:
+    text = f"{publication.participant_identity}/{publication.spec.name}: {state_word(publication)}"
+    cause = word(PublicationEndCause, publication.end_cause, "PUBLICATION_END_CAUSE_")
+    if cause:
+        text += f", {cause}"
+    if publication.muted:
+        text += ", muted"
+    if publication.HasField("problem"):
+        text += f" — {publication.problem.message}"
+    elif publication.moves and publication.moves[-1].detail:
+        text += f" — {publication.moves[-1].detail}"
+    return text

@@ -11,14 +11,21 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
 import psutil
 from livekit import api
 
 from tests.livekit_process import LiveKitProcess
-from track.v1.track_service_pb2_grpc import TrackServiceStub
+
+if TYPE_CHECKING:
+    # The stubs know two classes, the program one.
+    from track.v1.track_service_pb2_grpc import TrackServiceAsyncStub as Client
+else:
+    from track.v1.track_service_pb2_grpc import TrackServiceStub as Client
+
+__all__ = ["Client", "TrackProcess", "TrackStartError"]
 
 _START_DEADLINE_S: Final = 30.0
 _STOP_DEADLINE_S: Final = 20.0
@@ -87,7 +94,7 @@ class TrackProcess:
         }
         served = len([entry for entry in self.log() if entry.get("event") == "serving"])
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes a few ms
                 [sys.executable, "-m", "track_server", "serve"], env=environment, stdout=log, stderr=log
             )
         deadline = time.monotonic() + _START_DEADLINE_S
@@ -131,13 +138,13 @@ class TrackProcess:
         return made.with_grants(api.VideoGrants(**grants)).to_jwt()
 
     @asynccontextmanager
-    async def client(self, identity: str = "", **grants: Any) -> AsyncIterator[TrackServiceStub]:
+    async def client(self, identity: str = "", **grants: Any) -> AsyncIterator[Client]:
         """A stub whose calls carry a token with those grants; without any, that of no one."""
         interceptors = [_Bearer(self.token(identity, **grants))] if grants else []
         async with grpc.aio.insecure_channel(
             self.address, interceptors=[kind for made in interceptors for kind in made.kinds()]
         ) as channel:
-            yield TrackServiceStub(channel)
+            yield Client(channel)
 
 
 class _Bearer:

@@ -1,33 +1,231 @@
+"""The command line: `track-server serve | worker | demo | token | health`."""
+
+import argparse
+import asyncio
+import re
 import sys
-import uvloop
-from track_server.config import Settings
-from track_server.logs import configure_logging
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from track_server.config import (
+    Credentials,
+    Listening,
+    Settings,
+    SettingsError,
+    environment_name,
+    is_loopback,
+    split_address,
+)
+
+# Wrong use, as argparse itself has it.
+_WRONG: Final = 2
+
+# Given in the environment alone: a command line can be read by everybody on the machine.
+_SECRETS: Final = frozenset({"livekit_api_secret"})
+_WORKER_SETTINGS: Final = (
+    "livekit_url",
+    "livekit_api_key",
+    "media_dir",
+    "media_url_hosts",
+    "worker_max_sessions",
+    "worker_sessions_per_child",
+    "log_level",
+    "log_format",
+)
+_UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def main() -> None:
-    settings = Settings.load({})
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 2 where the settings are wrong, with a sentence each on stderr."""
+    options = vars(_parser().parse_args(arguments))
+    run = options.pop("run")
+    _forgive_short_secrets()
+    try:
+        status: int = run(options)
+    except SettingsError as error:
+        for sentence in error.sentences:
+            print(sentence, file=sys.stderr)
+        return _WRONG
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _serve(options: dict[str, Any]) -> int:
+    import uvloop
+
+    from track_server.logs import configure_logging
+    from track_server.server import serve
+    from track_server.store.records import StoreError
+
+    settings = Settings.load(options)
     events = configure_logging(level=settings.log_level, json=settings.log_format == "json")
-    if sys.argv[1] == "serve":
-        from track_server.server import serve
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, events))
+    except StoreError as error:
+        raise SettingsError([str(error)]) from error
+    return 0
 
-        uvloop.run(serve(settings, events))
-    else:
-        from track_server.media.settings import MediaSettings
-        from track_server.media.worker import run_worker
 
-        run_worker(
-            MediaSettings(
-                url=settings.livekit_ws_url,
-                api_key=settings.livekit_api_key,
-                api_secret=settings.livekit_api_secret.get_secret_value(),
-                max_sessions=settings.worker_max_sessions,
-                sessions_per_child=settings.worker_sessions_per_child,
-                media_dir=settings.media_dir,
-                url_hosts=tuple(settings.media_url_hosts),
-            ),
-            supervised="--supervised" in sys.argv,
+def _worker(options: dict[str, Any]) -> int:
+    from track_server.logs import configure_logging
+    from track_server.media.settings import MediaSettings
+    from track_server.media.worker import run_worker
+
+    supervised = options.pop("supervised")
+    settings = Settings.load(options)
+    configure_logging(level=settings.log_level, json=settings.log_format == "json")
+    media = MediaSettings(
+        url=settings.livekit_ws_url,
+        api_key=settings.livekit_api_key,
+        api_secret=settings.livekit_api_secret.get_secret_value(),
+        max_sessions=settings.worker_max_sessions,
+        sessions_per_child=settings.worker_sessions_per_child,
+        media_dir=settings.media_dir,
+        url_hosts=tuple(sorted(settings.media_url_hosts)),
+    )
+    run_worker(media, supervised=supervised)
+    return 0
+
+
+def _demo(options: dict[str, Any]) -> int:
+    from track_server.demo.demo import run
+
+    return run(**{name: value for name, value in options.items() if value is not None})
+
+
+def _token(options: dict[str, Any]) -> int:
+    from livekit.api import VideoGrants
+
+    from track_server.livekit.tokens import TokenMint
+
+    credentials = Credentials.load()
+    joins = bool(options["identity"])
+    if not options["room"] and (joins or options["admin"]):
+        print("--identity and --admin are about one room: give --room.", file=sys.stderr)
+        return _WRONG
+    if not (joins or options["admin"] or options["list"]):
+        print("A token needs at least one of --identity, --admin and --list.", file=sys.stderr)
+        return _WRONG
+    grants = VideoGrants(
+        room=options["room"],
+        room_join=joins or None,
+        room_admin=options["admin"] or None,
+        room_list=options["list"] or None,
+        can_publish=options["can_publish"],
+        can_publish_data=options["can_publish_data"],
+        can_publish_sources=options["can_publish_sources"],
+        can_subscribe=options["can_subscribe"],
+    )
+    mint = TokenMint(credentials.livekit_api_key, credentials.livekit_api_secret.get_secret_value())
+    print(mint.user(grants, identity=options["identity"], ttl=options["ttl"]))
+    return 0
+
+
+def _health(options: dict[str, Any]) -> int:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    host, port = split_address(options["address"] or Listening.load().listen)
+    # A server that listens on every interface is asked on this machine.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    # A proxy of the environment is for calls that leave the machine.
+    channel_options = (("grpc.enable_http_proxy", 0 if is_loopback(host) else 1),)
+    with grpc.insecure_channel(address, options=channel_options) as channel:
+        request = health_pb2.HealthCheckRequest(service=options["service"])
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=options["timeout"])
+        except grpc.RpcError as error:
+            print(f"{address}: {error.code().name}: {error.details()}", file=sys.stderr)
+            return 1
+    print(f"{address}: {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")
+    return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="track-server", description="Manages the tracks of LiveKit rooms.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = _command(commands, "serve", _serve, "serve TrackService until SIGTERM")
+    _add_settings(serve, tuple(name for name in Settings.model_fields if name not in _SECRETS))
+
+    worker = _command(commands, "worker", _worker, "host publications as a media worker, until SIGTERM")
+    _add_settings(worker, _WORKER_SETTINGS)
+    worker.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+
+    demo = _command(commands, "demo", _demo, "show a real room: LiveKit, TrackService, publications, a viewer")
+    demo.add_argument("--seconds", type=float, help="end after so much flowing media; default: with Ctrl-C")
+    demo.add_argument("--livekit-server", metavar="PATH", help="the LiveKit server; default: the one on PATH")
+    demo.add_argument("--port", type=int, help="port of TrackService; default: a free one")
+    demo.add_argument("--media-workers", type=int, metavar="N", help="media workers; default 1")
+    demo.add_argument(
+        "--wait-seconds", type=float, metavar="S", help="with --seconds: how long media may take to begin"
+    )
+
+    token = _command(commands, "token", _token, "print a LiveKit access token")
+    token.add_argument("--room", default="", help="the room that the token is about")
+    token.add_argument("--identity", default="", help="may join the room as this participant")
+    token.add_argument("--admin", action="store_true", help="may act on everybody in the room (roomAdmin)")
+    token.add_argument("--list", action="store_true", help="may read every room (roomList)")
+    token.add_argument("--ttl", type=_span, default="6h", help="how long it is good, e.g. 90s, 30m, 6h, 2d; default 6h")
+    for name, what in (
+        ("can-publish", "publish media"),
+        ("can-publish-data", "publish data"),
+        ("can-subscribe", "receive tracks"),
+    ):
+        token.add_argument(
+            f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=f"the participant may {what}"
         )
+    token.add_argument(
+        "--can-publish-sources",
+        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        metavar="SOURCES",
+        help="the only sources it may publish: camera, microphone, screen_share, screen_share_audio; default: all",
+    )
+
+    health = _command(commands, "health", _health, "ask a server how it is; exit status 0: serving, 1: not")
+    health.add_argument("--address", metavar="HOST:PORT", help="the server; default TRACK_LISTEN")
+    health.add_argument(
+        "--service",
+        default="track.v1.TrackService",
+        help="what to ask for; default track.v1.TrackService: ready to serve. Empty: alive",
+    )
+    health.add_argument("--timeout", type=float, default=3.0, metavar="S", help="seconds to wait; default 3")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, what: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """A flag for each setting, which overrides the environment; the settings themselves check what is given."""
+    group = parser.add_argument_group("settings", "A flag overrides its environment variable.")
+    for name in names:
+        description = (Settings.model_fields[name].description or "").replace("%", "%%")
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(flag, metavar="VALUE", help=f"{environment_name(name)}. {description}")
+
+
+def _span(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span such as 90s, 30m, 6h or 2d")
+    return timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
+
+
+def _forgive_short_secrets() -> None:
+    # `livekit-server --dev` has the secret "secret": PyJWT would complain of it between the lines of the log.
+    from jwt.warnings import InsecureKeyLengthWarning
+
+    warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

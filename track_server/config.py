@@ -32,18 +32,9 @@ class SettingsError(Exception):
         self.sentences = sentences
 
 
-class Credentials(BaseSettings):
-    """What signs and verifies LiveKit's tokens. Frozen; `Credentials.load` makes it."""
-
+class _Environment(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
-
-    livekit_api_key: str = Field(
-        validation_alias="LIVEKIT_API_KEY", min_length=1, description="API key of the LiveKit server."
-    )
-    livekit_api_secret: SecretStr = Field(
-        validation_alias="LIVEKIT_API_SECRET", min_length=1, description="Secret that belongs to the API key."
     )
 
     @classmethod
@@ -61,16 +52,38 @@ class Credentials(BaseSettings):
             ) from error
 
 
-class Settings(Credentials):
+class Credentials(_Environment):
+    """What signs and verifies LiveKit's tokens. Frozen; `Credentials.load` makes it."""
+
+    livekit_api_key: str = Field(
+        validation_alias="LIVEKIT_API_KEY", min_length=1, description="API key of the LiveKit server."
+    )
+    livekit_api_secret: SecretStr = Field(
+        validation_alias="LIVEKIT_API_SECRET", min_length=1, description="Secret that belongs to the API key."
+    )
+
+
+class Listening(_Environment):
+    """Where TrackService is found. Frozen; `Listening.load` makes it."""
+
+    listen: str = Field(
+        default="127.0.0.1:50051",
+        description="host:port of TrackService; port 0 takes a free one. 0.0.0.0:50051 for all interfaces.",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+
+class Settings(Listening, Credentials):
     """All settings. Frozen; `Settings.load` makes it."""
 
     livekit_url: str = Field(
         validation_alias="LIVEKIT_URL",
         description="Address of the LiveKit server: ws://, wss://, http:// or https://, e.g. ws://127.0.0.1:7880.",
-    )
-    listen: str = Field(
-        default="127.0.0.1:50051",
-        description="host:port of TrackService; port 0 takes a free one. 0.0.0.0:50051 for all interfaces.",
     )
     media_listen: str = Field(
         default="127.0.0.1:0",
@@ -149,9 +162,9 @@ class Settings(Credentials):
     def _check_debug_url(cls, value: str) -> str:
         return value and _checked_url(value, schemes=("http", "https"), example="http://127.0.0.1:7882")
 
-    @field_validator("listen", "media_listen")
+    @field_validator("media_listen")
     @classmethod
-    def _check_listen(cls, value: str) -> str:
+    def _check_media_listen(cls, value: str) -> str:
         split_address(value)
         return value
 
@@ -189,7 +202,7 @@ class Settings(Credentials):
         for host in value:
             if any(sign in host for sign in "/@* "):
                 raise _wrong(
-                    "must be host names separated by commas, each with a port where it is not the scheme's own, without scheme or path; {given} is not",
+                    "must be host names separated by commas, or host:port, without scheme and path; {given} is not",
                     given=host,
                 )
         return value

@@ -83,6 +83,6 @@ class Readiness:
         try:
             await self._store.check()
         except StoreError as error:
-            log.error("store_not_writable", reason=str(error))
+            log.warning("store_not_writable", reason=str(error))
             return False
         return True

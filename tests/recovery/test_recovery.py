@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc.aio
 import psutil
 import pytest
 
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.media.viewer import viewer
+from tests.track_process import Client
 from track.v1 import event_pb2, publication_pb2, tracks_pb2
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 LIVE = publication_pb2.PUBLICATION_STATE_LIVE
 ENDED = publication_pb2.PUBLICATION_STATE_ENDED
@@ -22,19 +23,15 @@ TONE = publication_pb2.PublicationSpec(tone=publication_pb2.ToneInput(frequency_
 DATA = publication_pb2.PublicationSpec(data=publication_pb2.DataInput(frames_per_second=20))
 
 
-async def publish(client: TrackServiceStub, room: str, spec: publication_pb2.PublicationSpec, identity: str) -> Any:
+async def publish(client: Client, room: str, spec: publication_pb2.PublicationSpec, identity: str) -> Any:
     """Publishes, and requires that it was seen in the room."""
-    request = publication_pb2.PublishTrackRequest(
-        room=room, participant_identity=identity, create_room=True, spec=spec
-    )
+    request = publication_pb2.PublishTrackRequest(room=room, participant_identity=identity, create_room=True, spec=spec)
     answer = await client.PublishTrack(request, timeout=20)
     assert answer.stage == publication_pb2.STAGE_OBSERVED, answer
     return answer.publication
 
 
-async def until(
-    client: TrackServiceStub, publication: Any, condition: Callable[[Any], bool]
-) -> publication_pb2.Publication:
+async def until(client: Client, publication: Any, condition: Callable[[Any], bool]) -> publication_pb2.Publication:
     """Asks for the publication until ``condition`` holds of it."""
     request = publication_pb2.GetPublicationRequest(room=publication.room, publication_id=publication.publication_id)
     async with asyncio.timeout(DEADLINE_S):
@@ -46,12 +43,14 @@ async def until(
 
 
 @asynccontextmanager
-async def events(client: TrackServiceStub, room: str) -> AsyncIterator[list[event_pb2.WatchEventsResponse]]:
+async def events(client: Client, room: str) -> AsyncIterator[list[event_pb2.WatchEventsResponse]]:
     """The room's event stream, read in the background into a list."""
     got: list[event_pb2.WatchEventsResponse] = []
 
     async def read() -> None:
-        async for message in client.WatchEvents(event_pb2.WatchEventsRequest(room=room)):
+        stream = client.WatchEvents(event_pb2.WatchEventsRequest(room=room))
+        while (message := await stream.read()) is not grpc.aio.EOF:
+            assert isinstance(message, event_pb2.WatchEventsResponse)
             got.append(message)
 
     task = asyncio.create_task(read())
@@ -150,8 +149,10 @@ async def test_a_restart_of_livekit_with_a_stream_open_brings_publications_back(
             back = await until(client, tone, lambda found: found.state == LIVE and found.track_sid != tone.track_sid)
             assert await come(
                 got,
-                lambda message: back.track_sid
-                in {message.event.track_published.sid, *(track.sid for track in message.snapshot.tracks)},
+                lambda message: (
+                    back.track_sid
+                    in {message.event.track_published.sid, *(track.sid for track in message.snapshot.tracks)}
+                ),
             )
 
 

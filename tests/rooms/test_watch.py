@@ -171,9 +171,7 @@ async def test_a_restart_of_livekit_is_told_as_a_gap(start_livekit: StartLiveKit
         assert lost.freshness_changed.source == track_pb2.FRESHNESS_SOURCE_DISCONNECTED
         await server.start()
         async with participant(server, room_name, "carol"):
-            again = await reader.until(
-                lambda m: m.snapshot.reason == event_pb2.SNAPSHOT_REASON_WATCHER_AWAY
-            )
+            again = await reader.until(lambda m: m.snapshot.reason == event_pb2.SNAPSHOT_REASON_WATCHER_AWAY)
             assert "carol" in {found.identity for found in again.snapshot.participants}
         await reader.aclose()
 

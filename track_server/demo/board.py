@@ -3,7 +3,7 @@ are drawn from it; it is changed here only."""
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ from track.v1.track_pb2 import Track, TrackType
 from track_server.demo.programme import NAMES
 from track_server.demo.reception import Reception
 from track_server.demo.viewing import VIEWER
-from track_server.demo.wording import describe
+from track_server.demo.wording import describe, measured
 
 _LINES: Final = 500
 
@@ -53,6 +53,8 @@ class Board:
         self.subscribed: dict[str, str] = {}
         """What became of the viewer's subscription, by SID: its stage and evidence, or the reason."""
         self.lines: deque[EventLine] = deque(maxlen=_LINES)
+        """The latest events."""
+        self.lines_ever = 0
         self.kinds: Counter[str] = Counter()
         """Events by kind."""
         self.reports_received = 0
@@ -114,6 +116,10 @@ class Board:
         found = (entry for entry in self._publications.values() if entry.spec.name == name)
         return next(found, None)
 
+    def all_receptions(self) -> dict[str, Reception]:
+        """What the viewer received of every track, by SID."""
+        return dict(self._receptions)
+
     def receptions(self, publication: Publication) -> list[Reception]:
         """What the viewer received of all the tracks that it had, oldest first."""
         sids = [entry.track_sid for entry in publication.lineage]
@@ -155,16 +161,11 @@ class Board:
 
     def _add(self, time_s: float, kind: str, text: str) -> None:
         self.lines.append(EventLine(time_s, kind, text))
+        self.lines_ever += 1
 
 
 _NUMBERS: Final = ("loss_percent", "jitter_ms", "rtt_ms", "bitrate_bps", "frames_per_second", "score")
 
 
 def _measured(report: TrackQualityReport) -> bool:
-    return any(sample.HasField(name) for sample in report.samples for name in _NUMBERS)  # type: ignore[arg-type]
-
-
-def totals(counts: Mapping[str, int], order: Iterable[str] = ()) -> str:
-    """Counts in one line, largest first."""
-    ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    return ", ".join(f"{name} {count}" for name, count in ranked)
+    return any(measured(sample, name) is not None for sample in report.samples for name in _NUMBERS)

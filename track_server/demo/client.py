@@ -79,7 +79,7 @@ async def client(service: Service) -> AsyncIterator[Client]:
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
     """Status, reason and text of a failed call, in one line."""
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has what is read of a call
     reasons: list[str] = []
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()

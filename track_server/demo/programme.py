@@ -16,10 +16,10 @@ from track.v1.track_pb2 import TrackType
 from track_server.demo.film import FILE_NAME
 
 TONE_HZ: Final = 440.0
-PATTERN: Final = "test-pattern"
+PATTERN: Final = "pattern"
 TONE: Final = "tone"
-FILM_VIDEO: Final = "film-video"
-FILM_AUDIO: Final = "film-audio"
+FILM_VIDEO: Final = "picture"
+FILM_AUDIO: Final = "sound"
 READINGS: Final = "readings"
 NAMES: Final = (PATTERN, TONE, FILM_VIDEO, FILM_AUDIO, READINGS)
 """The tracks, in the order in which they are shown."""
@@ -34,7 +34,7 @@ class Item:
 
 
 def programme() -> Sequence[Item]:
-    """The publications of the demo. Names are unique; audio and video of the film share a participant, and so a clock."""
+    """The publications of the demo. Names are unique; picture and sound of the film share a participant."""
     return (
         Item(
             "camera",

@@ -37,6 +37,8 @@ class Reception:
     """When the newest came, seconds since 1970 UTC."""
     frames_per_second: float | None = None
     bitrate_bps: float | None = None
+    payload_bytes: int = 0
+    """RTP payload, or payload of data frames."""
     packets: int | None = None
     """RTP packets received; None for data."""
     lost: int | None = None
@@ -118,7 +120,9 @@ class Meter:
     def data(self, time_s: float, payload: bytes) -> None:
         """A frame of a data track."""
         self._count(time_s)
-        self._volumes.append((time_s, len(payload)))
+        volume = self.reception.payload_bytes + len(payload)
+        self._volumes.append((time_s, volume))
+        self.reception = replace(self.reception, payload_bytes=volume)
         if len(payload) < _NUMBERED.size:
             return
         number, time_us = _NUMBERED.unpack_from(payload)
@@ -134,7 +138,7 @@ class Meter:
     def transport(self, time_s: float, payload_bytes: int, packets: int, lost: int) -> None:
         """The receiver's RTP statistics; ``payload_bytes`` is counted from the subscription on."""
         self._volumes.append((time_s, payload_bytes))
-        self.reception = replace(self.reception, packets=packets, lost=max(0, lost))
+        self.reception = replace(self.reception, payload_bytes=payload_bytes, packets=packets, lost=max(0, lost))
 
     def measure(self, time_s: float) -> Reception:
         """What is received now."""
@@ -172,8 +176,6 @@ class Meter:
         span_s = last[0] - first[0]
         if span_s <= 0:
             return None
-        if self.reception.kind == "data":
-            return 8 * sum(volume for _, volume in list(self._volumes)[1:]) / span_s
         return max(0, 8 * (last[1] - first[1])) / span_s
 
     def _spectrum(self) -> tuple[float | None, float | None]:

@@ -1,4 +1,4 @@
-"""The viewer: an independent participant on LiveKit's official SDK, in a process of its own because that is native code.
+"""The viewer: an independent participant on LiveKit's official SDK, in a process of its own: that is native code.
 
 It subscribes to no media track itself: TrackService does that for it. Data tracks it subscribes to, because LiveKit's
 server cannot. Standard input: one line of JSON, `{"url", "token"}`, then nothing; the viewer leaves when it is closed.
@@ -20,6 +20,8 @@ from livekit import rtc
 from track_server.demo.reception import AUDIO_RATE, Meter
 
 REPORT_S: Final = 0.5
+_DATA_FRAMES: Final = 256
+"""Frames of a data track that may wait to be read, so that none is lost here where the machine is busy."""
 _BLANK_PX: Final = 8
 """After an unpublish a decoder brings blank pictures of that size."""
 
@@ -101,7 +103,7 @@ class Viewer:
             meter.sound(time.time(), np.frombuffer(event.frame.data, dtype=np.int16))
 
     async def _collect(self, track: rtc.RemoteDataTrack, meter: Meter) -> None:
-        async for frame in track.subscribe():
+        async for frame in track.subscribe(buffer_size=_DATA_FRAMES):
             meter.data(time.time(), frame.payload)
 
     async def _read_transport(self) -> None:

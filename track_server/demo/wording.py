@@ -1,8 +1,7 @@
-"""How values of the contract read for people. What was not measured reads "–"."""
+"""How values of the contract read for people. What was not measured reads as a dash."""
 
-from typing import Final
-
-from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from track.v1.event_pb2 import RoomEvent, RoomSnapshot, SnapshotReason
 from track.v1.publication_pb2 import Evidence, Publication, PublicationEndCause, PublicationState, Stage
@@ -10,7 +9,7 @@ from track.v1.quality_pb2 import ConnectionQuality, QualitySample, QualitySource
 from track.v1.track_pb2 import FreshnessSource, Participant, ParticipantKind, Track, TrackSource, TrackType
 from track.v1.tracks_pb2 import SubscriptionResult
 
-ABSENT: Final = "–"
+ABSENT: Final = "\N{EN DASH}"
 
 
 def number(value: float | None, digits: int = 0, unit: str = "") -> str:
@@ -29,33 +28,33 @@ def bitrate(bits_per_second: float | None) -> str:
 
 def size(width: int | None, height: int | None) -> str:
     """Width by height in pixels."""
-    return f"{width}×{height}" if width and height else ABSENT
+    return f"{width}\N{MULTIPLICATION SIGN}{height}" if width and height else ABSENT
 
 
-def word(enum: EnumTypeWrapper, value: int, prefix: str) -> str:
+def word(name_of: Callable[[Any], str], value: int, prefix: str) -> str:
     """The name of an enum's value without its prefix, in small letters; "" for UNSPECIFIED."""
-    name = str(enum.Name(value)).removeprefix(prefix).lower().replace("_", " ")
+    name = name_of(value).removeprefix(prefix).lower().replace("_", " ")
     return "" if name == "unspecified" else name
 
 
 def type_word(track: Track) -> str:
     """audio, video or data."""
-    return word(TrackType, track.type, "TRACK_TYPE_")
+    return word(TrackType.Name, track.type, "TRACK_TYPE_")
 
 
 def source_word(track: Track) -> str:
     """camera, microphone, ..."""
-    return word(TrackSource, track.source, "TRACK_SOURCE_")
+    return word(TrackSource.Name, track.source, "TRACK_SOURCE_")
 
 
 def state_word(publication: Publication) -> str:
     """live, pending, ..."""
-    return word(PublicationState, publication.state, "PUBLICATION_STATE_")
+    return word(PublicationState.Name, publication.state, "PUBLICATION_STATE_")
 
 
 def quality_word(level: ConnectionQuality.ValueType) -> str:
     """excellent, good, ..."""
-    return word(ConnectionQuality, level, "CONNECTION_QUALITY_") or ABSENT
+    return word(ConnectionQuality.Name, level, "CONNECTION_QUALITY_") or ABSENT
 
 
 def shape(track: Track) -> str:
@@ -92,14 +91,14 @@ def subscription_word(result: SubscriptionResult) -> str:
     """How far a subscription got."""
     if result.HasField("problem"):
         return f"failed: {result.problem.message}"
-    evidence = word(Evidence, result.evidence, "EVIDENCE_")
-    return word(Stage, result.stage, "STAGE_") + (f" in the {evidence}" if evidence else "")
+    evidence = word(Evidence.Name, result.evidence, "EVIDENCE_")
+    return word(Stage.Name, result.stage, "STAGE_") + (f" in the {evidence}" if evidence else "")
 
 
 def describe(happened: RoomEvent | RoomSnapshot) -> str:
     """What happened, in one line."""
     if isinstance(happened, RoomSnapshot):
-        reason = word(SnapshotReason, happened.reason, "SNAPSHOT_REASON_")
+        reason = word(SnapshotReason.Name, happened.reason, "SNAPSHOT_REASON_")
         return f"{reason}: {len(happened.participants)} participants, {len(happened.tracks)} tracks"
     match happened.WhichOneof("change"):
         case "track_published" | "track_unpublished" | "track_muted" | "track_unmuted" | "track_updated" as change:
@@ -115,29 +114,35 @@ def describe(happened: RoomEvent | RoomSnapshot) -> str:
         case "room_closed":
             return happened.room_closed.reason
         case "freshness_changed":
-            return word(FreshnessSource, happened.freshness_changed.source, "FRESHNESS_SOURCE_")
+            return word(FreshnessSource.Name, happened.freshness_changed.source, "FRESHNESS_SOURCE_")
         case _:
             return "an event that this demo does not know"
 
 
 def _track(track: Track) -> str:
-    what = " ".join(part for part in (type_word(track), source_word(track), shape(track)) if part != ABSENT)
+    what = " ".join(part for part in (type_word(track), source_word(track), shape(track)) if part not in ("", ABSENT))
     return f"{track.participant_identity}/{track.name}: {what}, {track.sid}"
 
 
 def _participant(participant: Participant) -> str:
-    return f"{participant.identity} ({word(ParticipantKind, participant.kind, 'PARTICIPANT_KIND_')})"
+    return f"{participant.identity} ({word(ParticipantKind.Name, participant.kind, 'PARTICIPANT_KIND_')})"
 
 
 def _publication(publication: Publication) -> str:
     text = f"{publication.participant_identity}/{publication.spec.name}: {state_word(publication)}"
-    cause = word(PublicationEndCause, publication.end_cause, "PUBLICATION_END_CAUSE_")
+    cause = word(PublicationEndCause.Name, publication.end_cause, "PUBLICATION_END_CAUSE_")
     if cause:
         text += f", {cause}"
     if publication.muted:
         text += ", muted"
     if publication.HasField("problem"):
-        text += f" — {publication.problem.message}"
+        text += f": {publication.problem.message}"
     elif publication.moves and publication.moves[-1].detail:
-        text += f" — {publication.moves[-1].detail}"
+        text += f": {publication.moves[-1].detail}"
     return text
+
+
+def totals(counts: Mapping[str, int]) -> str:
+    """Counts in one line, largest first."""
+    ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return ", ".join(f"{name} {count}" for name, count in ranked) or "none"

@@ -123,7 +123,9 @@ class LiveRoom:
         self._publish(self.model.bind(track_sid, binding, now()))
 
     def announce(self, event: event_pb2.RoomEvent) -> None:
-        """Adds an event of a capability's own."""
+        """Adds an event of a capability's own. Nothing comes after `room_closed`, which is the last event."""
+        if self.closed:
+            return
         event.time.CopyFrom(now())
         self.log.append(event)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import re
 import sys
 import warnings
@@ -35,6 +36,7 @@ _WORKER_SETTINGS: Final = (
     "log_format",
 )
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_S: Final = 3650 * 86400
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: dict[str, Any]) -> int:
+    # Workers are processes of their own, not forks that go on: gRPC need not prepare for one, nor log that it did not.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     import uvloop
 
     from track_server.logs import configure_logging
@@ -138,7 +142,8 @@ def _health(options: dict[str, Any]) -> int:
     with grpc.insecure_channel(address, options=channel_options) as channel:
         request = health_pb2.HealthCheckRequest(service=options["service"])
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=options["timeout"])
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = stub.Check(request, timeout=options["timeout"])
         except grpc.RpcError as error:
             print(f"{address}: {error.code().name}: {error.details()}", file=sys.stderr)
             return 1
@@ -215,8 +220,8 @@ def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None
 
 def _span(text: str) -> timedelta:
     match = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
-    if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no span such as 90s, 30m, 6h or 2d")
+    if match is None or not 0 < int(match[1]) * _UNITS_S[match[2]] <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span such as 90s, 30m, 6h or 2d, up to 3650d")
     return timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
 
 

@@ -209,12 +209,15 @@ class Settings(Listening, Credentials):
 
     @model_validator(mode="after")
     def _open_on_loopback_only(self) -> Self:
-        if self.auth_mode == "off" and not is_loopback(split_address(self.listen)[0]):
-            raise _wrong(
-                "TRACK_AUTH_MODE=off lets anybody do anything, so TRACK_LISTEN must be a loopback address such as"
-                " 127.0.0.1:50051; it is {given}",
-                given=self.listen,
-            )
+        for name in ("listen", "media_listen"):
+            given = getattr(self, name)
+            if self.auth_mode == "off" and not is_loopback(split_address(given)[0]):
+                raise _wrong(
+                    "TRACK_AUTH_MODE=off lets anybody do anything, so {variable} must be a loopback address such as"
+                    " 127.0.0.1:50051; it is {given}",
+                    variable=environment_name(name),
+                    given=given,
+                )
         return self
 
     @property

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +50,7 @@ _REASONS: Final = {
 _TERMINATION_GRACE_S: Final = 1.0
 """LiveKit ends the job when the participant is gone, and tells the participant's reason on another connection: it is
 waited for so long. Three seconds after a dispatch was deleted, LiveKit removes the participant."""
+_NEW_SID_S: Final = 3.0
 _LAST_WORD_S: Final = 2.0
 _LEAVE_S: Final = 3.0
 
@@ -71,6 +72,7 @@ class Session:
         self._media_dir = Path(setup.media_dir) if setup.media_dir else None
         self._timelines = Timelines()
         self._tracks: dict[str, HostedTrack] = {}
+        self._chores: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._room = rtc.Room()
         loop = asyncio.get_running_loop()
@@ -104,9 +106,12 @@ class Session:
             self._attachment.end(ended)
             await asyncio.wait([attaching], timeout=_LAST_WORD_S)
         finally:
-            for task in (connecting, attaching, measuring):
+            for track in self._tracks.values():
+                self._close(track)
+            tasks = {connecting, attaching, measuring, *self._chores}
+            for task in tasks - self._closing:
                 task.cancel()
-            await asyncio.wait([connecting, attaching, measuring])
+            await asyncio.wait(tasks)
             self._joined.cancel()
 
     def stop(self) -> None:
@@ -152,7 +157,7 @@ class Session:
         # A join that is under way cannot be stopped: cancelled, it would leave a participant behind.
         await asyncio.wait([connecting], timeout=_LEAVE_S)
         if self._room.isconnected():
-            await asyncio.wait([asyncio.create_task(self._room.disconnect(), name="session-leave")], timeout=_LEAVE_S)
+            await asyncio.wait([self._spawn(self._room.disconnect(), "session-leave")], timeout=_LEAVE_S)
 
     def _disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
         name = rtc.DisconnectReason.Name(reason)
@@ -160,11 +165,17 @@ class Session:
         self._end(known, f"LiveKit ended the connection: {name}.")
 
     def _reconnected(self) -> None:
-        sid = self._room.local_participant.sid
-        if sid == self._joined_as:
-            return
-        # A full reconnect. The SDK has published everything again, but does not tell the new SIDs of data tracks.
-        self._joined_as = sid
+        self._spawn(self._look_after_reconnect(), "session-reconnected")
+
+    async def _look_after_reconnect(self) -> None:
+        # The SDK says that it has reconnected before it knows as whom. The same SID: it resumed, and all is as it was.
+        deadline = time.monotonic() + _NEW_SID_S
+        while self._room.local_participant.sid == self._joined_as:
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.05)
+        self._joined_as = self._room.local_participant.sid
+        # Everything was published again, but the SDK does not tell the new SIDs of data tracks: publish them once more.
         for track in list(self._tracks.values()):
             if track.carrier is not None and track_type(track.desired.spec) == TrackType.TRACK_TYPE_DATA:
                 self._host(track.desired)
@@ -240,9 +251,15 @@ class Session:
                 )
                 self._attachment.send(AttachRequest(track=report))
 
-        task = asyncio.create_task(close(), name=f"close-{track.desired.publication_id}")
+        task = self._spawn(close(), f"close-{track.desired.publication_id}")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work, name=name)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+        return task
 
     def _track_changed(self, track: HostedTrack) -> None:
         self._attachment.send(AttachRequest(track=track.report()))

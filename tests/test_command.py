@@ -1,0 +1,141 @@
+"""The command line."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import jwt
+import pytest
+import pytest_asyncio
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from track_server.__main__ import main
+
+KEY = "APIkey"
+SECRET = "secret-of-the-tests-with-more-than-32-bytes"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in list(os.environ):
+        if name.startswith(("TRACK_", "LIVEKIT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LIVEKIT_API_KEY", KEY)
+    monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
+    return monkeypatch
+
+
+def claims(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    assert main(["token", *arguments]) == 0
+    decoded: dict[str, object] = jwt.decode(capsys.readouterr().out.strip(), SECRET, algorithms=["HS256"], issuer=KEY)
+    return decoded
+
+
+def test_token_prints_what_a_participant_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    decoded = claims(capsys, "--room", "room", "--identity", "alice", "--no-can-publish", "--ttl", "90s")
+    assert decoded["sub"] == "alice"
+    assert decoded["exp"] - decoded["nbf"] == 90  # type: ignore[operator]
+    assert decoded["video"] == {
+        "roomJoin": True,
+        "room": "room",
+        "canPublish": False,
+        "canPublishData": True,
+        "canSubscribe": True,
+    }
+
+
+def test_token_prints_what_admins_and_services_need(capsys: pytest.CaptureFixture[str]) -> None:
+    admin = claims(capsys, "--room", "room", "--identity", "ops", "--admin")["video"]
+    assert isinstance(admin, dict)
+    assert (admin["roomAdmin"], admin["roomJoin"], admin["room"]) == (True, True, "room")
+    service = claims(capsys, "--list")["video"]
+    assert isinstance(service, dict)
+    assert service["roomList"] is True
+    assert "roomJoin" not in service
+    sources = claims(capsys, "--room", "r", "--identity", "i", "--can-publish-sources", "camera, microphone")["video"]
+    assert isinstance(sources, dict)
+    assert sources["canPublishSources"] == ["camera", "microphone"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--identity", "alice"], ["--admin"], ["--room", "room"]])
+def test_token_that_would_grant_nothing_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main(["token", *arguments]) == 2
+    assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ttl", ["0", "soon", "-5s", "1.5h", "9999999999d"])
+def test_token_with_an_odd_span_is_refused(ttl: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["token", "--list", f"--ttl={ttl}"])
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "token"])
+def test_missing_settings_end_a_command_at_once_with_a_sentence_each(
+    environment: pytest.MonkeyPatch, command: str
+) -> None:
+    environment.delenv("LIVEKIT_API_KEY")
+    done = subprocess.run(
+        [sys.executable, "-m", "track_server", command, *(["--list"] if command == "token" else [])],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("LIVEKIT_API_KEY is not set. Set it to: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_store_that_cannot_be_used_ends_serve_with_a_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "track_server", "serve", "--store", str(tmp_path), "--livekit-url", "ws://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.returncode == 2
+    assert "set TRACK_STORE to a file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_variable_and_never_asks_for_the_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    text = capsys.readouterr().out
+    assert "TRACK_MEDIA_URL_HOSTS" in text
+    assert "secret" not in text.lower()
+
+
+@pytest_asyncio.fixture
+async def served() -> AsyncIterator[tuple[health.aio.HealthServicer, str]]:
+    """A health service on a free port."""
+    servicer, server = health.aio.HealthServicer(), aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield servicer, f"0.0.0.0:{port}"
+    await server.stop(0)
+
+
+async def test_health_tells_by_its_exit_status_whether_the_server_serves(
+    served: tuple[health.aio.HealthServicer, str], environment: pytest.MonkeyPatch
+) -> None:
+    servicer, address = served
+    environment.setenv("TRACK_LISTEN", address)
+    service = "track.v1.TrackService"
+    await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    assert await asyncio.to_thread(main, ["health"]) == 0
+    await servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert await asyncio.to_thread(main, ["health"]) == 1
+    assert await asyncio.to_thread(main, ["health", "--service", ""]) == 0
+    assert await asyncio.to_thread(main, ["health", "--service", "nothing"]) == 1
+    assert await asyncio.to_thread(main, ["health", "--address", "127.0.0.1:1", "--timeout", "1"]) == 1

@@ -71,7 +71,6 @@ class Viewer:
         self._forget(publication.sid)
 
     def _data_published(self, track: rtc.RemoteDataTrack) -> None:
-        print("DP", time.time(), track.info, file=sys.stderr, flush=True)
         self._read(track.info.sid, self._collect(track, self._meter(track.info.sid, "data")))
 
     def _meter(self, sid: str, kind: Any) -> Meter:
@@ -82,7 +81,6 @@ class Viewer:
         self._readers[sid] = asyncio.create_task(reading, name=f"reader of {sid}")
 
     def _forget(self, sid: str) -> None:
-        print("FORGET", time.time(), sid, file=sys.stderr, flush=True)
         # The meter stays: what came is told to the end.
         self._tracks.pop(sid, None)
         self._stop(sid)

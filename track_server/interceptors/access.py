@@ -4,8 +4,8 @@ from typing import Any
 
 from track_server.access.rules import room_level
 from track_server.access.tokens import Authenticator
-from track_server.interceptors.context import Call
-from track_server.interceptors.method import Handler, Method
+from track_server.interceptors.context import Call, Handler
+from track_server.interceptors.method import Method
 
 
 class Authentication:

@@ -13,13 +13,13 @@ from prometheus_client import CollectorRegistry
 from track.v1 import track_service_pb2 as _track_service_pb2  # noqa: F401
 from track_server.access.tokens import Authenticator
 from track_server.interceptors.access import Authentication, Authorisation
-from track_server.interceptors.context import CallIds, entry
+from track_server.interceptors.context import CallIds, Concern, entry
 from track_server.interceptors.drain import Draining
 from track_server.interceptors.errors import ErrorStatuses
 from track_server.interceptors.handlers import adapted, behavior_of, registered
 from track_server.interceptors.idempotency import Idempotency
 from track_server.interceptors.log import CallLog
-from track_server.interceptors.method import Concern, ContractError, Method, declared
+from track_server.interceptors.method import ContractError, Method, declared
 from track_server.interceptors.metrics import CallMetrics
 from track_server.interceptors.validation import Messages
 from track_server.logs import EventWriter

@@ -6,12 +6,12 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from grpc import aio
 
 from track_server.access.principal import Principal
-from track_server.interceptors.method import Handler, Method
+from track_server.interceptors.method import Method
 
 # What a command waits for evidence where the call has no deadline.
 DEFAULT_WAIT_S: Final = 10.0
@@ -86,6 +86,18 @@ class Call:
 def current_call() -> Call:
     """The call that the running task serves; raises LookupError outside of one."""
     return _current.get()
+
+
+# Takes the request, or an asynchronous iterator of them, and the call; returns the response, or None where it streams
+# its responses through `Call.write`.
+Handler = Callable[[Any, Call], Awaitable[Any]]
+
+
+class Concern(Protocol):
+    """One thing that the chain sees to. Wraps each RPC once, at the start; returns ``inner`` where it has no part."""
+
+    def wrap(self, method: Method, inner: Handler) -> Handler:
+        """The handler of the RPC with this concern around ``inner``."""
 
 
 class CallIds:

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any, Final
 
 from track_server import errors
-from track_server.interceptors.context import Call
-from track_server.interceptors.method import Handler, Method
+from track_server.interceptors.context import Call, Handler
+from track_server.interceptors.method import Method
 
 # Callers' own service. Probes are answered to the last, and media sessions are needed by calls that still run.
 _DRAINED: Final = "track.v1."

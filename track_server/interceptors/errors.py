@@ -12,8 +12,8 @@ from grpc import aio
 
 from track.v1.error_pb2 import ErrorReason
 from track_server.errors import Internal, TrackError, duration_of
-from track_server.interceptors.context import REQUEST_ID, Call
-from track_server.interceptors.method import Handler, Method
+from track_server.interceptors.context import REQUEST_ID, Call, Handler
+from track_server.interceptors.method import Method
 from track_server.interceptors.validation import InvalidRequest
 
 log = structlog.get_logger(__name__)

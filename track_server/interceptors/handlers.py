@@ -9,8 +9,8 @@ from typing import Any, Final
 import grpc
 from grpc import aio
 
-from track_server.interceptors.context import REQUEST_ID, Call
-from track_server.interceptors.method import Handler, Method
+from track_server.interceptors.context import REQUEST_ID, Call, Handler
+from track_server.interceptors.method import Method
 
 _END: Final = object()
 

@@ -18,8 +18,8 @@ from typing import Any, Final, Self
 import structlog
 
 from track_server.errors import Draining, RequestIdReused
-from track_server.interceptors.context import Call
-from track_server.interceptors.method import Handler, Method
+from track_server.interceptors.context import Call, Handler
+from track_server.interceptors.method import Method
 from track_server.store.records import Store, StoreError
 
 log = structlog.get_logger(__name__)

@@ -8,8 +8,8 @@ from typing import Any, Final
 from google.rpc import code_pb2
 
 from track_server.access.principal import Principal
-from track_server.interceptors.context import Call
-from track_server.interceptors.method import Handler, Method
+from track_server.interceptors.context import Call, Handler
+from track_server.interceptors.method import Method
 from track_server.logs import EventWriter
 
 # Faults of ours; everything else is the caller's business.

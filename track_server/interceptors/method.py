@@ -1,8 +1,8 @@
 """What the contract declares of an RPC, read from its descriptor once."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
 from google.protobuf.descriptor import MethodDescriptor
 
@@ -10,17 +10,10 @@ from track.v1 import access_pb2
 from track.v1.access_pb2 import Permission
 from track_server.access import rules
 
-if TYPE_CHECKING:
-    from track_server.interceptors.context import Call
-
 # The named exceptions to "no access rule, no call": they show nothing of any room.
 OPEN_SERVICES: Final = frozenset(
     {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
 )
-
-# Takes the request, or an asynchronous iterator of them, and the call; returns the response, or None where it streams
-# its responses through `Call.write`.
-Handler = Callable[[Any, "Call"], Awaitable[Any]]
 
 
 class ContractError(Exception):
@@ -55,13 +48,6 @@ class Method:
         if self.request_streaming:
             return "bidi_stream" if self.response_streaming else "client_stream"
         return "server_stream" if self.response_streaming else "unary"
-
-
-class Concern(Protocol):
-    """One thing that the chain sees to. Wraps each RPC once, at the start; returns ``inner`` where it has no part."""
-
-    def wrap(self, method: Method, inner: Handler) -> Handler:
-        """The handler of the RPC with this concern around ``inner``."""
 
 
 def declared(descriptor: MethodDescriptor, decode: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> Method:

@@ -15,9 +15,9 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from track_server.interceptors.context import Call
+from track_server.interceptors.context import Call, Handler
 from track_server.interceptors.log import CODE_NAMES
-from track_server.interceptors.method import Handler, Method
+from track_server.interceptors.method import Method
 
 # Upper bounds in seconds: reads take well under 1 ms, commands wait for evidence for up to 10 s and more.
 _BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -8,8 +8,8 @@ from google.protobuf.message import DecodeError
 from protovalidate import Validator, Violation
 
 from track_server.errors import InvalidField
-from track_server.interceptors.context import Call
-from track_server.interceptors.method import Handler, Method
+from track_server.interceptors.context import Call, Handler
+from track_server.interceptors.method import Method
 
 # Named in the message; BadRequest has more of them.
 _NAMED: Final = 3

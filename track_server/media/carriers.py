@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 STREAM: Final = "track"
 """The media stream of all tracks of a session: receivers play them in sync."""
 _DEFAULT_DATA_RATE: Final = 10.0
+_NAME_FREE_S: Final = 2.0
 
 
 class Carrier(Protocol):
@@ -146,10 +147,15 @@ class DataCarrier:
             self._counters.bytes_pushed += len(payload)
 
     async def publish(self, room: rtc.Room) -> None:
-        try:
-            self._track = await room.local_participant.publish_data_track(name=self._name)
-        except PublishDataTrackError as error:
-            raise errors.PublishFailed("LiveKit or the media SDK did not publish the data track.") from error
+        # LiveKit frees the name of a track that was just taken away a little later, after a reconnect most of all.
+        deadline = time.monotonic() + _NAME_FREE_S
+        while self._track is None:
+            try:
+                self._track = await room.local_participant.publish_data_track(name=self._name)
+            except PublishDataTrackError as error:
+                if time.monotonic() > deadline:
+                    raise errors.PublishFailed("LiveKit or the media SDK did not publish the data track.") from error
+                await asyncio.sleep(_NAME_FREE_S / 20)
 
     async def unpublish(self, room: rtc.Room) -> None:
         track, self._track = self._track, None

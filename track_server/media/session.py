@@ -165,7 +165,7 @@ class Session:
         self._end(known, f"LiveKit ended the connection: {name}.")
 
     def _reconnected(self) -> None:
-        self._spawn(self._look_after_reconnect(), "session-reconnected")
+        _ = self._spawn(self._look_after_reconnect(), "session-reconnected")
 
     async def _look_after_reconnect(self) -> None:
         # The SDK says that it has reconnected before it knows as whom. The same SID: it resumed, and all is as it was.

@@ -35,7 +35,7 @@ async def measure(stand: Stand) -> list[Figure]:
         # The microphones: cameras are muted by their publishers.
         microphones = [(f"speaker-{n}", sids[2 * n]) for n in range(PARTICIPANTS)]
         asked: Seen = {}
-        for number in range(-len(microphones), stand.effort.events):
+        for number in range(-2 * len(microphones), stand.effort.events):
             identity, sid = microphones[number % len(microphones)]
             turn = number // len(microphones)
             key = (sid, turn % 2 == 0, turn)
@@ -59,11 +59,11 @@ async def _collect(observer: Helper, count: int) -> list[tuple[str, bool, float]
 
 
 def _numbered(seen: list[tuple[str, bool, float]]) -> Seen:
-    """Times by SID, muted and turn: every track is muted and unmuted in turn, from turn -1 on."""
+    """Times by SID, muted and turn: every track is muted and unmuted in turn, from turn -2 on."""
     counts: dict[str, int] = {}
     numbered: Seen = {}
     for sid, muted, at in seen:
-        turn = counts[sid] = counts.get(sid, -2) + 1
+        turn = counts[sid] = counts.get(sid, -3) + 1
         numbered[sid, muted, turn] = at
     return numbered
 

@@ -76,6 +76,7 @@ async def test_simulcast_layers_of_720p_are_declared_and_received_at_three_sizes
         track_pb2.VIDEO_QUALITY_MEDIUM,
         track_pb2.VIDEO_QUALITY_HIGH,
     ]
+    assert [(layer.width, layer.height) for layer in found.layers] == [(320, 180), (640, 360), (1280, 720)]
     sizes = {
         rtc.VideoQuality.VIDEO_QUALITY_LOW: (320, 180),
         rtc.VideoQuality.VIDEO_QUALITY_MEDIUM: (640, 360),
@@ -91,6 +92,13 @@ async def test_simulcast_layers_of_720p_are_declared_and_received_at_three_sizes
                     _, frame = await frames.get()
                     if (frame.width, frame.height) == size:
                         break
+
+
+async def test_a_video_too_small_for_layers_is_sent_once(admin: TrackServiceStub, room: str) -> None:
+    for simulcast in (None, True):
+        found = await track_of(admin, await publish(admin, room, pattern(640, 360, 10, simulcast=simulcast)))
+        assert not found.simulcast
+        assert [(layer.width, layer.height) for layer in found.layers] == [(640, 360)]
 
 
 async def test_a_tone_arrives_at_its_pitch_and_level(

@@ -66,7 +66,7 @@ async def test_defaults_are_filled_in(admin: TrackServiceStub, room: str, clip: 
     film = (await publish(admin, room, pb.PublicationSpec(file=pb.FileInput(uri=clip, loop=True)), "a")).spec
     assert film.file.type == track_pb2.TRACK_TYPE_VIDEO
     assert (film.video.width, film.video.height, film.video.frames_per_second) == (160, 120, 15)
-    assert (film.video.codec, film.video.simulcast) == (pb.VIDEO_CODEC_VP8, True)
+    assert (film.video.codec, film.video.simulcast) == (pb.VIDEO_CODEC_VP8, False)
     assert film.video.max_bitrate_bps == 50_000
     assert film.source == track_pb2.TRACK_SOURCE_CAMERA
 

@@ -47,9 +47,9 @@ async def down_tracks(livekit: LiveKitProcess, room: str) -> set[tuple[str, str]
 
 @contextlib.asynccontextmanager
 async def subscribers(
-    client: TrackServiceStub, livekit: LiveKitProcess, room: str, *identities: str, **grants: Any
+    livekit: LiveKitProcess, room: str, *identities: str, **grants: Any
 ) -> AsyncIterator[list[rtc.Room]]:
-    """Participants that subscribe to nothing by themselves, once LiveKit has announced them."""
+    """Participants that have just joined, and subscribe to nothing by themselves."""
     async with contextlib.AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(participant(livekit, room, identity, auto_subscribe=False, **grants))
@@ -61,7 +61,7 @@ async def test_a_subscription_is_observed_both_ways(
     admin: TrackServiceStub, livekit: LiveKitProcess, room: str
 ) -> None:
     video = await publish(admin, room, pattern(320, 180, 10))
-    async with subscribers(admin, livekit, room, "viewer") as (viewer,):
+    async with subscribers(livekit, room, "viewer") as (viewer,):
         assert await down_tracks(livekit, room) == set()
         got: asyncio.Queue[str] = asyncio.Queue()
         viewer.on("track_subscribed", lambda track, *_: got.put_nowait(track.sid))
@@ -83,7 +83,7 @@ async def test_many_subscribers_and_tracks_in_one_call(
     admin: TrackServiceStub, livekit: LiveKitProcess, room: str
 ) -> None:
     video, tone = await asyncio.gather(publish(admin, room, pattern(320, 180, 10)), publish(admin, room, TONE))
-    async with subscribers(admin, livekit, room, "ann", "ben"):
+    async with subscribers(livekit, room, "ann", "ben"):
         wanted = {(name, found.track_sid) for name in ("ann", "ben") for found in (video, tone)}
         results = await apply(admin, room, *(update(name, sid) for name, sid in sorted(wanted)))
         assert [result.stage for result in results] == [OBSERVED] * 4
@@ -102,7 +102,7 @@ async def test_without_the_debug_view_nobody_can_see_it_and_the_answer_says_so(
     async with (
         track.client("admin", room_admin=True, room=room) as client,
         participant(livekit, room, "alice") as alice,
-        subscribers(client, livekit, room, "viewer"),
+        subscribers(livekit, room, "viewer"),
         camera(alice) as cam,
     ):
         await listed(client, room, cam.sid)
@@ -123,8 +123,8 @@ async def test_a_client_that_may_not_subscribe_is_told_so_and_others_go_on(
 ) -> None:
     tone = await publish(admin, room, TONE)
     async with (
-        subscribers(admin, livekit, room, "deaf", can_subscribe=False),
-        subscribers(admin, livekit, room, "ann"),
+        subscribers(livekit, room, "deaf", can_subscribe=False),
+        subscribers(livekit, room, "ann"),
     ):
         results = await apply(admin, room, update("deaf", tone.track_sid), update("ann", tone.track_sid))
         assert results[0].problem.reason == error_pb2.ERROR_REASON_TARGET_PERMISSION
@@ -142,7 +142,7 @@ async def test_what_cannot_be_is_told_item_by_item(
     admin: TrackServiceStub, livekit: LiveKitProcess, room: str
 ) -> None:
     tone, data = await asyncio.gather(publish(admin, room, TONE), publish(admin, room, DATA))
-    async with subscribers(admin, livekit, room, "ann") as (ann,):
+    async with subscribers(livekit, room, "ann") as (ann,):
         own = await microphone(ann)
         await listed(admin, room, own.sid)
         results = await apply(
@@ -168,7 +168,7 @@ async def test_a_subscription_named_twice_is_refused_and_nothing_is_done(
     admin: TrackServiceStub, livekit: LiveKitProcess, room: str
 ) -> None:
     tone = await publish(admin, room, TONE)
-    async with subscribers(admin, livekit, room, "ann"):
+    async with subscribers(livekit, room, "ann"):
         twice = [update("ann", tone.track_sid), update("ann", tone.track_sid, subscribe=False)]
         refused = await refusal(apply(admin, room, *twice))
         assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")

@@ -21,16 +21,26 @@ def is_admin(principal: Principal, room: str) -> bool:
     return principal.unrestricted or (grants.room_admin and room != "" and grants.room == room)
 
 
-def room_level(permission: "Permission.ValueType", principal: Principal, room: str) -> None:
-    """Check what can be told from the room alone; raises PermissionDenied.
+def room_check(permission: "Permission.ValueType") -> Callable[[Principal, str], None]:
+    """The check of what can be told from the room alone, for principal and room; it raises PermissionDenied.
 
     Passing is not enough to act: `require_target` decides about each participant that is acted on.
     """
     rule = _RULES.get(permission)
     if rule is None:
-        raise PermissionDenied("Nobody may do this: the RPC declares no permission.")
-    if not (principal.unrestricted or rule.allows(principal, room)):
-        raise PermissionDenied(f"The access token does not allow this: it needs {rule.needs}.")
+        return _nobody
+    allows, needs = rule
+
+    def check(principal: Principal, room: str) -> None:
+        if not (principal.unrestricted or allows(principal, room)):
+            raise PermissionDenied(f"The access token does not allow this: it needs {needs}.")
+
+    return check
+
+
+def room_level(permission: "Permission.ValueType", principal: Principal, room: str) -> None:
+    """`room_check` at once."""
+    room_check(permission)(principal, room)
 
 
 def require_target(
@@ -67,12 +77,17 @@ class _Rule(NamedTuple):
     needs: str
 
 
+def _nobody(principal: Principal, room: str) -> None:
+    raise PermissionDenied("Nobody may do this: it is declared without a permission.")
+
+
 def _any(principal: Principal, room: str) -> bool:
     return True
 
 
 def _reads(principal: Principal, room: str) -> bool:
-    return _joins(principal.grants, room) or is_admin(principal, room) or principal.grants.room_list
+    grants = principal.grants
+    return grants.room_list or (grants.room == room != "" and (grants.room_join or grants.room_admin))
 
 
 def _publishes(principal: Principal, room: str) -> bool:

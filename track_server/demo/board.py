@@ -139,7 +139,11 @@ class Board:
 
     def _row(self, name: str, identity: str, track: Track | None, publication: Publication | None) -> Row:
         sid = track.sid if track is not None else ""
-        return Row(name, identity, track, publication, self._receptions.get(sid), self._reports.get(sid))
+        reception = self._receptions.get(sid)
+        if reception is None and publication is not None and publication.type == TrackType.TRACK_TYPE_DATA:
+            # Where the publisher of a data track comes back, the viewer's SDK goes on under the first SID.
+            reception = next(reversed(self.receptions(publication)), None)
+        return Row(name, identity, track, publication, reception, self._reports.get(sid))
 
     def _restart(self, snapshot: RoomSnapshot) -> None:
         self._tracks = {track.sid: track for track in snapshot.tracks}

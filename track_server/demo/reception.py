@@ -60,7 +60,7 @@ class Reception:
     level_dbfs: float | None = None
     """Level of the last second, relative to a full-scale sine; None in silence."""
     disordered: int = 0
-    """Data frames whose number was not above the one before."""
+    """Data frames that were older than the one before, or the same."""
 
     def encode(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -81,7 +81,7 @@ class Meter:
         self._arrivals: deque[float] = deque()
         self._latencies: deque[tuple[float, float]] = deque()
         self._volumes: deque[tuple[float, int]] = deque()
-        self._number: int | None = None
+        self._numbered: tuple[int, int] | None = None
         self._thumbnail: npt.NDArray[np.float64] | None = None
         self._sound: deque[npt.NDArray[np.int16]] = deque()
         self._samples = 0
@@ -126,13 +126,14 @@ class Meter:
         if len(payload) < _NUMBERED.size:
             return
         number, time_us = _NUMBERED.unpack_from(payload)
-        seen = self.reception
-        if self._number is not None:
-            gap = number - self._number - 1
-            self.reception = replace(seen, lost=(seen.lost or 0) + max(0, gap), disordered=seen.disordered + (gap < 0))
+        seen, before = self.reception, self._numbered
+        self._numbered = (number, time_us)
+        if before is None or (number <= before[0] and time_us > before[1]):
+            # The first frame; or the publisher came back, and counts from 0 again.
+            self.reception = replace(seen, lost=seen.lost or 0)
         else:
-            self.reception = replace(seen, lost=0)
-        self._number = number
+            gap = number - before[0] - 1
+            self.reception = replace(seen, lost=(seen.lost or 0) + max(0, gap), disordered=seen.disordered + (gap < 0))
         self._latencies.append((time_s, time_s * 1000 - time_us / 1000))
 
     def transport(self, time_s: float, payload_bytes: int, packets: int, lost: int) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from track_server.access.rules import room_level
+from track_server.access.rules import room_check
 from track_server.access.tokens import Authenticator
 from track_server.interceptors.context import Call, Handler
 from track_server.interceptors.method import Method
@@ -35,10 +35,10 @@ class Authorisation:
         """See Concern."""
         if not method.ours:
             return inner
-        permission = method.permission
+        check = room_check(method.permission)
 
         async def handle(request: Any, call: Call) -> Any:
-            room_level(permission, call.caller, call.room)
+            check(call.caller, call.room)
             return await inner(request, call)
 
         return handle

@@ -101,15 +101,15 @@ class Concern(Protocol):
 
 
 class CallIds:
-    """Makes ids for calls that bring none: 16 hexadecimal digits, unique in this process and hardly made by another."""
+    """Makes ids for calls that bring none: a random part that names this process, and a number."""
 
     def __init__(self) -> None:
-        self._process = os.urandom(4).hex()
-        self._count = itertools.count()
+        self._process = f"{os.urandom(6).hex()}-"
+        self._numbers = itertools.count(1)
 
     def next(self) -> str:
         """The next id."""
-        return f"{self._process}{next(self._count) & 0xFFFFFFFF:08x}"
+        return self._process + str(next(self._numbers))
 
 
 def entry(

@@ -22,6 +22,10 @@ _SOURCES: Final = {
     TrackSource.TRACK_SOURCE_SCREEN_SHARE_AUDIO: rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO,
 }
 
+SIMULCAST_EDGE: Final = 960
+"""From this long edge on, in pixels, the SDK's layers differ in size. Its lower layers are fixed (320x180 and 640x360, or
+240x180 and 480x360 for 4:3): a smaller video would be sent twice in its full size."""
+
 
 def track_type(spec: PublicationSpec) -> TrackType.ValueType:
     """What the spec's input carries."""
@@ -45,7 +49,7 @@ def publish_options(spec: PublicationSpec, stream: str) -> rtc.TrackPublishOptio
         options.red = spec.audio.red
     else:
         options.video_codec = _CODECS[spec.video.codec]
-        options.simulcast = spec.video.simulcast
+        options.simulcast = spec.video.simulcast and max(spec.video.width, spec.video.height) >= SIMULCAST_EDGE
         # Without it the SDK falls back on presets: 15 frames per second for a small camera, 3 for a screen.
         options.video_encoding.max_bitrate = spec.video.max_bitrate_bps
         options.video_encoding.max_framerate = spec.video.frames_per_second

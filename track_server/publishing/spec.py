@@ -19,6 +19,8 @@ DEFAULT_FRAMES_PER_SECOND: Final = 30.0
 DEFAULT_AUDIO_BITRATE_BPS: Final = 48_000
 MIN_BITRATE_BPS: Final = 50_000
 MAX_BITRATE_BPS: Final = 20_000_000
+SIMULCAST_EDGE: Final = 960
+"""Below this long edge, in pixels, LiveKit's SDK has no smaller layer to send."""
 MAX_METADATA_BYTES: Final = 16 * 1024
 
 # These codecs are sent as one stream with scalable layers instead.
@@ -116,7 +118,7 @@ def _complete_video(video: publication_pb2.VideoOptions, stream: Stream) -> None
             f"{codec} is not sent as simulcast but as one stream with scalable layers", field="spec.video.simulcast"
         )
     if not video.HasField("simulcast"):
-        video.simulcast = codec is None
+        video.simulcast = codec is None and max(video.width, video.height) >= SIMULCAST_EDGE
 
 
 def _complete_audio(audio: publication_pb2.AudioOptions) -> None:

@@ -60,8 +60,7 @@ class Reader:
         room = (await self._api.find_rooms([name])).get(name)
         if room is None:
             raise RoomNotFound(f"room {name!r} does not exist", field="room")
-        model = RoomModel(name)
-        model.replace(room.sid, await self._api.list_participants(name), now())
+        model = await look(self._api, name, room.sid)
         source = track_pb2.FRESHNESS_SOURCE_LIVEKIT_API
         return RoomView(model, track_pb2.Freshness(source=source, as_of_time=now()))
 
@@ -120,6 +119,16 @@ class _Selection:
 def _freshness(freshness: track_pb2.Freshness) -> bytes:
     """The end of a serialised page: concatenated, serialised messages are merged."""
     return tracks_pb2.ListTracksResponse(freshness=freshness).SerializeToString()
+
+
+async def look(api: LiveKitApi, name: str, sid: str = "") -> RoomModel:
+    """The room as LiveKit's API shows it now. Raises LiveKitUnavailable.
+
+    The API knows who joins at once; signalling tells the others 2 to 3 s later, where the newcomer does not publish.
+    """
+    model = RoomModel(name)
+    model.replace(sid, await api.list_participants(name), now())
+    return model
 
 
 def find_track(tracks: Mapping[str, track_pb2.Track], sid: str, field: str) -> track_pb2.Track:

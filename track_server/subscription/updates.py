@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,7 +21,7 @@ from track_server.errors import (
 )
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.debug import DebugView
-from track_server.rooms.reading import find_track
+from track_server.rooms.reading import find_track, look
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 
@@ -69,9 +69,10 @@ class SubscriptionUpdates:
         _refuse_doubles(updates)
         items = [_Item(update) for update in updates]
         async with self._rooms.watch(room) as live:
+            present = await self._present(live, {update.participant_identity for update in updates})
             for index, item in enumerate(items):
                 try:
-                    _check(principal, live, item.update, f"updates[{index}]")
+                    _check(principal, live, present, item.update, f"updates[{index}]")
                 except TrackError as error:
                     item.fail(error, f"updates[{index}]")
             groups: dict[tuple[str, bool], list[_Item]] = {}
@@ -83,6 +84,13 @@ class SubscriptionUpdates:
             if self._debug is not None and asked:
                 await self._observe(self._debug, room, asked, deadline)
         return [item.result for item in items]
+
+    async def _present(self, live: LiveRoom, identities: Set[str]) -> Mapping[str, track_pb2.Participant]:
+        """The room's participants, those among ``identities`` included that have only just joined."""
+        known = live.model.participants
+        if identities <= known.keys():
+            return known
+        return {**(await look(self._api, live.name)).participants, **known}
 
     async def _ask(self, room: str, group: Sequence[_Item], deadline: Deadline) -> None:
         """Asks LiveKit for one subscriber's tracks, again with back-off while LiveKit is away."""
@@ -142,10 +150,16 @@ def _refuse_doubles(updates: Sequence[tracks_pb2.SubscriptionUpdate]) -> None:
         seen.add(key)
 
 
-def _check(principal: Principal, live: LiveRoom, update: tracks_pb2.SubscriptionUpdate, place: str) -> None:
+def _check(
+    principal: Principal,
+    live: LiveRoom,
+    present: Mapping[str, track_pb2.Participant],
+    update: tracks_pb2.SubscriptionUpdate,
+    place: str,
+) -> None:
     identity = update.participant_identity
     require_target(principal, access_pb2.PERMISSION_SUBSCRIBE, live.name, identity)
-    subscriber = live.model.participants.get(identity)
+    subscriber = present.get(identity)
     if subscriber is None:
         raise ParticipantNotFound(f"no participant {identity!r} in the room", field=f"{place}.participant_identity")
     track = find_track(live.model.tracks, update.track_sid, f"{place}.track_sid")

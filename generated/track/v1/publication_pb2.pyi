@@ -63,7 +63,9 @@ class _PublicationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Publ
     """Over, for the reason in `end_cause`. Kept for an hour to be read, then forgotten."""
 
 class PublicationState(_PublicationState, metaclass=_PublicationStateEnumTypeWrapper):
-    """Life cycle. Legal moves: PENDING -> STARTING -> LIVE -> RESTARTING -> STARTING, and from each to ENDED."""
+    """Life cycle. Legal moves: PENDING -> STARTING -> LIVE -> RESTARTING -> STARTING, STARTING -> RESTARTING, and from
+    each to ENDED.
+    """
 
 PUBLICATION_STATE_UNSPECIFIED: PublicationState.ValueType  # 0
 """Not set."""
@@ -343,8 +345,9 @@ class VideoOptions(_message.Message):
     1.94 Mbit/s for 720p30.
     """
     simulcast: _builtins.bool
-    """Send simulcast layers: full, half and quarter size for a long edge of 960 pixels or more, full and half from 480,
-    full alone below. Default: true for VP8 and H.264, false for VP9 and AV1, where true is refused.
+    """Send simulcast layers, for a long edge of 960 pixels or more: the full size, 640x360 and 320x180 (480x360 and
+    240x180 for 4:3). A smaller video is sent in its full size alone. Default: true for VP8 and H.264 of that size,
+    else false; true is refused for VP9 and AV1.
     """
     def __init__(
         self,

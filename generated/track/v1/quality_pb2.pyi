@@ -344,7 +344,7 @@ class TrackQualityReport(_message.Message):
     source: _track_pb2.TrackSource.ValueType
     """Camera, microphone, ...."""
     muted: _builtins.bool
-    """Muted now. A muted track sends nothing, so most numbers are absent."""
+    """Muted now. Many clients go on sending silence or black frames while muted; the numbers are of what was sent."""
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualitySample]:
         """One sample a source that measured. Empty where nobody measured yet."""

@@ -298,7 +298,7 @@ class Track(_message.Message):
     source: Global___TrackSource.ValueType
     """Camera, microphone, ...."""
     muted: _builtins.bool
-    """True while the publisher sends nothing because it is muted. Always false for data tracks, which cannot be muted."""
+    """True while the publisher has muted it. Always false for data tracks, which cannot be muted."""
     mime_type: _builtins.str
     """Codec as a MIME type, e.g. `video/VP8`, `audio/opus`, `audio/red`. Empty for data tracks."""
     width: _builtins.int

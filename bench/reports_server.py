@@ -1,0 +1,103 @@
+"""StreamQualityReports behind the real chain, in a process of its own, with a clock for the reports that runs fast.
+
+The contract does not let reports come more often than once a second. So that they come as fast as they can be sent, the
+seconds of this server's reports are short ones: everything but the clock is what `serve` runs.
+"""
+
+import contextlib
+from pathlib import Path
+
+import uvloop
+from grpc import aio
+from prometheus_client import CollectorRegistry
+
+from bench.processes import obey
+from track.v1.track_service_pb2_grpc import add_TrackServiceServicer_to_server
+from track_server.access.tokens import TokenAuthenticator
+from track_server.interceptors.chain import Chain, ChainedServer
+from track_server.interceptors.drain import Draining
+from track_server.livekit.api import LiveKitApi
+from track_server.livekit.tokens import TokenMint
+from track_server.logs import EventWriter
+from track_server.quality.clock import Moment, SystemClock
+from track_server.quality.quality import Quality
+from track_server.rooms.rooms import Rooms
+from track_server.server import OPTIONS
+from track_server.servicer.quality import QualityReports
+from track_server.store.sqlite import SqliteStore
+
+
+class FastClock:
+    """A clock whose every second takes ``second_s`` of the machine's."""
+
+    def __init__(self, second_s: float) -> None:
+        self._system = SystemClock()
+        self._begin = self._system.now()
+        self._second_s = second_s
+
+    def now(self) -> Moment:
+        """This moment."""
+        passed = (self._system.now().monotonic_s - self._begin.monotonic_s) / self._second_s
+        return Moment(self._begin.time_s + passed, self._begin.monotonic_s + passed)
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after ``seconds`` of this clock."""
+        await self._system.sleep(seconds * self._second_s)
+
+
+class Reports(QualityReports):
+    """TrackService with this one capability."""
+
+    def __init__(self, rooms: Rooms, quality: Quality) -> None:
+        self.rooms = rooms
+        self.quality = quality
+
+
+class Server:
+    """Started by its first command."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.AsyncExitStack()
+
+    async def serve(self, url: str, http_url: str, key: str, secret: str, directory: str, second_s: float) -> str:
+        """Serves; returns the address. ``second_s``: what a second of the reports takes."""
+        enter = self._stack.enter_async_context
+        tokens = TokenMint(key, secret)
+        api = await enter(LiveKitApi(http_url, tokens))
+        store = await enter(SqliteStore(Path(directory) / "reports.sqlite3"))
+        rooms = await enter(Rooms(url, api, tokens, linger_s=30, max_events=1000, transport_timeout_s=10))
+        log = self._stack.enter_context((Path(directory) / "reports.log").open("wb"))
+        draining = Draining()
+        chain = await enter(
+            Chain(
+                authenticator=TokenAuthenticator(key, secret),
+                store=store,
+                registry=CollectorRegistry(),
+                draining=draining,
+                events=EventWriter("info", log),
+            )
+        )
+        quality = await enter(Quality(lambda _, __: None, clock=FastClock(second_s)))
+        server = ChainedServer(aio.server(options=OPTIONS), chain)
+        add_TrackServiceServicer_to_server(Reports(rooms, quality), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        self._stack.push_async_callback(server.stop, 0)
+        self._stack.callback(draining.end_streams)
+        return f"127.0.0.1:{port}"
+
+    async def aclose(self) -> None:
+        """Ends it. May be called twice."""
+        await self._stack.aclose()
+
+
+async def _main() -> None:
+    server = Server()
+    try:
+        await obey({"serve": server.serve})
+    finally:
+        await server.aclose()
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

@@ -100,7 +100,7 @@ def media_track(room: str, info: models.ParticipantInfo, track: models.TrackInfo
     kind = TYPES.get(track.type, track_pb2.TRACK_TYPE_UNSPECIFIED)
     audio = kind == track_pb2.TRACK_TYPE_AUDIO
     mime = track.mime_type or next((codec.mime_type for codec in track.codecs if codec.mime_type), "")
-    # By quality, not by size: the rtc SDKs declare the full size for every layer.
+    # By quality, not by size: rtc SDKs that were given no encoding declare the full size for every layer.
     layers = sorted(track.layers, key=lambda layer: layer.quality)
     return track_pb2.Track(
         sid=track.sid,

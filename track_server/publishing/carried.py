@@ -111,10 +111,12 @@ class Carried:
 
     async def _failed(self, publication: Publication, problem: error_pb2.Problem) -> None:
         attempts = self._attempts.get(publication.publication_id, 0) + 1
-        if not publication.lineage or attempts >= MAX_ATTEMPTS:
+        if publication.lineage and problem.reason == error_pb2.ERROR_REASON_TARGET_PERMISSION:
+            await self._end(publication, publication_pb2.PUBLICATION_END_CAUSE_PERMISSION_REVOKED)
+        elif not publication.lineage or attempts >= MAX_ATTEMPTS:
             await self._end(publication, publication_pb2.PUBLICATION_END_CAUSE_FAILED, problem)
-            return
-        await self._again(lifecycle.troubled(publication, problem), attempts, problem.message)
+        else:
+            await self._again(lifecycle.troubled(publication, problem), attempts, problem.message)
 
     async def _again(self, publication: Publication, attempts: int, why: str) -> None:
         self._attempts[publication.publication_id] = attempts

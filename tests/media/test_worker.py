@@ -1,0 +1,204 @@
+"""The worker and its child processes: how many sessions they take, and what is left when one of them dies."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+from livekit import api
+from livekit.protocol import agent
+
+from tests.livekit_process import LiveKitProcess
+from tests.media.peer import MediaPeer, PeerSession, data
+from tests.media.viewer import viewer
+from track.media.v1.media_service_pb2 import SessionEndReason
+from track_server.media.settings import MediaSettings
+from track_server.media.worker import MediaWorker
+
+DEADLINE_S = 20.0
+
+PROGRAM = """
+import json, pathlib, sys
+from track_server.media.settings import MediaSettings
+from track_server.media.worker import run_worker
+run_worker(MediaSettings(**json.load(open(sys.argv[1]))))
+"""
+
+
+@contextlib.asynccontextmanager
+async def own_worker(settings: MediaSettings, **changes: int) -> AsyncIterator[tuple[MediaWorker, MediaSettings]]:
+    """A worker of the test's own."""
+    own = dataclasses.replace(settings, agent_name=f"media-{uuid.uuid4().hex[:8]}", **changes)  # type: ignore[arg-type]
+    async with MediaWorker(own) as worker:
+        await worker.registered()
+        yield worker, own
+
+
+async def until_gone(pids: list[int], within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+            await asyncio.sleep(0.02)
+
+
+async def jobs_of(livekit: LiveKitProcess, room: str) -> list[agent.JobState]:
+    async with api.LiveKitAPI(livekit.http_url, livekit.api_key, livekit.api_secret) as client:
+        dispatches = await client.agent_dispatch.list_dispatch(room)
+        return [job.state for dispatch in dispatches for job in dispatch.state.jobs]
+
+
+async def test_a_killed_child_fails_its_jobs_and_the_worker_serves_on(
+    livekit: LiveKitProcess, settings: MediaSettings, importable: None, peer: MediaPeer, room_name: str
+) -> None:
+    async with own_worker(settings) as (worker, own), viewer(livekit, room_name) as seen:
+        session = await peer.dispatch(own.agent_name, room_name, data("d1"))
+        await session.report_of("d1")
+        await seen.until(lambda: session.identity in seen.room.remote_participants)
+        (pid,) = worker.child_pids
+        os.kill(pid, signal.SIGKILL)
+        await session.until(lambda: session.attached == 0)
+        async with asyncio.timeout(DEADLINE_S):
+            while worker.sessions or worker.child_pids in ([], [pid]):
+                await asyncio.sleep(0.02)
+        session.generation = 2
+        await peer.dispatch_again(own.agent_name, session)
+        await session.until(lambda: len(session.hellos) == 2)
+        await session.report_of("d1", after=1)
+        assert session.hellos[1].tracks == []
+
+
+async def test_a_killed_worker_leaves_no_child_behind(
+    livekit: LiveKitProcess,
+    settings: MediaSettings,
+    importable: None,
+    peer: MediaPeer,
+    room_name: str,
+    tmp_path: Path,
+) -> None:
+    own = dataclasses.replace(settings, agent_name=f"media-{uuid.uuid4().hex[:8]}", media_dir=None)
+    process = await started(own, tmp_path)
+    try:
+        session = await hosted(peer, own, room_name)
+        children = [child.pid for child in psutil.Process(process.pid).children()]
+        assert children
+        process.kill()
+        await process.wait()
+        await until_gone(children, 5)
+        await session.until(lambda: session.attached == 0)
+    finally:
+        await killed(process)
+
+
+async def test_a_worker_that_is_told_to_stop_ends_its_sessions_in_order(
+    livekit: LiveKitProcess,
+    settings: MediaSettings,
+    importable: None,
+    peer: MediaPeer,
+    room_name: str,
+    tmp_path: Path,
+) -> None:
+    own = dataclasses.replace(settings, agent_name=f"media-{uuid.uuid4().hex[:8]}", media_dir=None)
+    process = await started(own, tmp_path)
+    try:
+        session = await hosted(peer, own, room_name)
+        children = [child.pid for child in psutil.Process(process.pid).children()]
+        process.terminate()
+        await session.until(lambda: session.ended is not None)
+        assert session.ended is not None
+        assert session.ended.reason == SessionEndReason.SESSION_END_REASON_WORKER_STOPPING
+        assert await asyncio.wait_for(process.wait(), DEADLINE_S) == 0
+        await until_gone(children, 1)
+    finally:
+        await killed(process)
+
+
+async def started(settings: MediaSettings, directory: Path) -> asyncio.subprocess.Process:
+    """A worker as a process of its own."""
+    file = directory / "settings.json"
+    file.write_text(json.dumps(dataclasses.asdict(settings)))
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, str(file))
+
+
+async def killed(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+async def hosted(peer: MediaPeer, settings: MediaSettings, room: str) -> PeerSession:
+    """A session, dispatched again until the worker has registered."""
+    session = await peer.dispatch(settings.agent_name, room, data("d1"))
+    async with asyncio.timeout(DEADLINE_S):
+        while not session.hellos:
+            with contextlib.suppress(AssertionError):
+                await session.until(lambda: session.hellos, 1.0)
+                break
+            await peer.dispatch_again(settings.agent_name, session)
+    await session.report_of("d1")
+    return session
+
+
+async def test_a_full_worker_declines_until_a_place_is_free(
+    livekit: LiveKitProcess, settings: MediaSettings, importable: None, peer: MediaPeer, room_name: str
+) -> None:
+    async with own_worker(settings, max_sessions=3, sessions_per_child=2) as (worker, own):
+        # The third would get no offer if the load were reported as it is: LiveKit stops at 0.7.
+        sessions = [await peer.dispatch(own.agent_name, room_name, data("d1")) for _ in range(3)]
+        for session in sessions:
+            await session.report_of("d1")
+        assert len(worker.child_pids) == 2
+        declined = await peer.dispatch(own.agent_name, room_name, data("d1"))
+        with pytest.raises(AssertionError):
+            await declined.until(lambda: declined.hellos, 1.5)
+        assert worker.sessions == 3
+        sessions[0].stop()
+        await sessions[0].until(lambda: sessions[0].ended is not None)
+        async with asyncio.timeout(DEADLINE_S):
+            while worker.sessions == 3:
+                await asyncio.sleep(0.02)
+        await peer.dispatch_again(own.agent_name, declined)
+        await declined.report_of("d1")
+
+
+async def test_a_child_is_replaced_after_its_sessions_and_never_under_one(
+    livekit: LiveKitProcess, settings: MediaSettings, importable: None, peer: MediaPeer, room_name: str
+) -> None:
+    async with own_worker(settings, sessions_before_recycling=2) as (worker, own):
+        (first,) = worker.child_pids
+        sessions = [await peer.dispatch(own.agent_name, room_name, data("d1")) for _ in range(2)]
+        for session in sessions:
+            await session.report_of("d1")
+        async with asyncio.timeout(DEADLINE_S):
+            while len(worker.child_pids) < 2:
+                await asyncio.sleep(0.02)
+        assert first in worker.child_pids
+        sessions[0].stop()
+        await sessions[0].until(lambda: sessions[0].ended is not None)
+        assert first in worker.child_pids, "it still has a session"
+        sessions[1].stop()
+        async with asyncio.timeout(DEADLINE_S):
+            while first in worker.child_pids:
+                await asyncio.sleep(0.02)
+        third = await peer.dispatch(own.agent_name, room_name, data("d1"))
+        await third.report_of("d1")
+
+
+async def test_a_job_without_a_ticket_is_refused_for_good(
+    livekit: LiveKitProcess, settings: MediaSettings, worker: MediaWorker, room_name: str
+) -> None:
+    async with api.LiveKitAPI(livekit.http_url, livekit.api_key, livekit.api_secret) as client:
+        await client.agent_dispatch.create_dispatch(
+            api.CreateAgentDispatchRequest(agent_name=settings.agent_name, room=room_name, metadata="{}")
+        )
+    async with asyncio.timeout(DEADLINE_S):
+        while not (states := await jobs_of(livekit, room_name)):
+            await asyncio.sleep(0.05)
+    assert [state.status for state in states] == [agent.JS_SUCCESS]
+    assert worker.sessions == 0

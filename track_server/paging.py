@@ -45,8 +45,8 @@ def page_of(
 ) -> tuple[list[T], str]:
     """The page of ``items`` that ``token`` asks for, in ``order``, and the token of the next ("" on the last).
 
-    ``position`` gives each item a unique place. A page begins after the place of the one before, also where that item is
-    gone meanwhile. ``query``: what must be the same from page to page. Raises InvalidPageToken.
+    ``position`` gives each item a unique place. A page begins after the place of the one before, also where that item
+    is gone meanwhile. ``query``: what must be the same from page to page. Raises InvalidPageToken.
     """
     limit = size or DEFAULT_PAGE_SIZE
     placed = [(position(item), item) for item in items]

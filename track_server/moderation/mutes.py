@@ -115,7 +115,7 @@ class Mutes:
         except LiveKitRefusal as error:
             if not muted and error.twirp_code == "failed_precondition":
                 raise RemoteUnmuteDisabled(
-                    "LiveKit forbids unmuting from the server: set room.enable_remote_unmute: true in its configuration",
+                    "LiveKit forbids unmuting from the server; its configuration needs room.enable_remote_unmute: true",
                     field=field,
                     metadata={"livekit_setting": "room.enable_remote_unmute"},
                 ) from error

@@ -74,7 +74,7 @@ class Book:
         self._changed = asyncio.Event()
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Waits until ``condition`` holds, at most ``timeout_s``; looked at after each change. Says whether it holds."""
+        """Waits until ``condition`` holds, at most ``timeout_s``; looks after each change. Says whether it holds."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not condition():

@@ -15,7 +15,7 @@ from track.v1.track_pb2 import FRESHNESS_SOURCE_WATCHED
 _CPU_GOAL: Final = 1 / 15
 _MEMORY_GOAL: Final = 1 / 10
 # Transports come up, and joins are forgotten.
-_SETTLE_S: Final = 3.0
+_SETTLE_S: Final = 6.0
 _WINDOW_S: Final = 4.0
 
 

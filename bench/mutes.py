@@ -29,9 +29,7 @@ async def measure(stand: Stand) -> list[Figure]:
     ):
         token = stand.token("bench", room=room, room_join=True)
         await watcher.ask("watch", address=track.address, token=token, room=room)
-        await sdk.ask(
-            "observe", url=stand.livekit.url, token=stand.token("observer", room=room, room_join=True)
-        )
+        await sdk.ask("observe", url=stand.livekit.url, token=stand.token("observer", room=room, room_join=True))
         # The microphones: cameras are muted by their publishers.
         microphones = [(f"speaker-{n}", sids[2 * n]) for n in range(PARTICIPANTS)]
         asked: Seen = {}
@@ -80,4 +78,6 @@ def _figure(asked: Seen, ours: Seen, theirs: Seen) -> Figure:
         f" WatchEvents p50 {percentile(mine, 0.5):.2f}, p99 {p99_mine:.2f} ms; SDK p50 {percentile(peers, 0.5):.2f},"
         f" p99 {p99_peers:.2f} ms; WatchEvents later by {later} ms, event by event"
     )
-    return at_most("Mute to WatchEvents, p99 beyond that of an SDK participant", p99_mine - p99_peers, "ms", _GOAL_MS, note)
+    return at_most(
+        "Mute to WatchEvents, p99 beyond that of an SDK participant", p99_mine - p99_peers, "ms", _GOAL_MS, note
+    )

@@ -84,9 +84,8 @@ class Watching:
         """Begins to read the room's events; returns once the snapshot is there, with its number of tracks."""
         first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._read(address, token, room, first), name="watch")
-        await asyncio.wait([first, self._task], return_when=asyncio.FIRST_COMPLETED)
-        if not first.done():
-            self._task.result()
+        # Where the stream fails, nobody else would tell the one who waits.
+        self._task.add_done_callback(lambda _: first.cancel())
         return await first
 
     async def seen(self) -> list[tuple[str, bool, float]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from grpc import aio
 
@@ -12,6 +12,9 @@ from bench.rounds import interleaved, ratios, spread
 from bench.stand import Stand
 from track.v1 import publication_pb2 as pb
 from track.v1.track_service_pb2_grpc import TrackServiceStub
+
+if TYPE_CHECKING:
+    from track.v1.track_service_pb2_grpc import TrackServiceAsyncStub
 
 _GOAL: Final = 1.5
 _WARM_UP: Final = 2
@@ -27,7 +30,7 @@ async def measure(stand: Stand) -> list[Figure]:
         Helper("bench.sdk", cpus=everywhere) as sdk,
         aio.insecure_channel(track.address) as channel,
     ):
-        stub: TrackServiceStub = TrackServiceStub(channel)
+        stub = TrackServiceStub(channel)
 
         async def ours() -> float:
             took = await _publish(stub, stand, await stand.room())
@@ -54,7 +57,7 @@ async def measure(stand: Stand) -> list[Figure]:
     return [at_most("PublishTrack to live against connect and publish with the SDK", ratio, "ratio", _GOAL, note)]
 
 
-async def _publish(stub: TrackServiceStub, stand: Stand, room: str) -> float:
+async def _publish(stub: "TrackServiceAsyncStub", stand: Stand, room: str) -> float:
     """Publishes and unpublishes; seconds until the answer to PublishTrack."""
     metadata = (("authorization", f"Bearer {stand.token('bench', room=room, room_admin=True)}"),)
     request = pb.PublishTrackRequest(

@@ -72,18 +72,18 @@ class Sdk:
         return took
 
     async def hold(self, url: str, tokens: list[str]) -> None:
-        """Joins once a token and stays."""
+        """Joins once a token, with the SDK's own defaults, and stays."""
         for token in tokens:
-            await self._join(url, token)
+            await self._join(url, token, rtc.RoomOptions())
 
     async def leave(self) -> None:
         """Leaves all rooms."""
         rooms, self._rooms = self._rooms, []
         await asyncio.gather(*(room.disconnect() for room in rooms))
 
-    async def _join(self, url: str, token: str) -> rtc.Room:
+    async def _join(self, url: str, token: str, options: rtc.RoomOptions = _OPTIONS) -> rtc.Room:
         room = rtc.Room()
-        await room.connect(url, token, _OPTIONS)
+        await room.connect(url, token, options)
         self._rooms.append(room)
         return room
 

@@ -4,7 +4,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,8 +88,9 @@ def _servicer(behaviors: dict[str, Callable[..., Any]]) -> Any:
 
     def stream(name: str) -> Callable[..., Any]:
         async def method(self: object, request: Any, context: Any) -> AsyncIterator[Any]:
-            async for message in behaviors[name](request, context):
-                yield message
+            async with aclosing(behaviors[name](request, context)) as messages:
+                async for message in messages:
+                    yield message
 
         return method
 

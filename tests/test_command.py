@@ -11,9 +11,10 @@ import jwt
 import pytest
 import pytest_asyncio
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from track_server.__main__ import main
+from track_server.servicer.health import Health
 
 KEY = "APIkey"
 SECRET = "secret-of-the-tests-with-more-than-32-bytes"
@@ -116,9 +117,9 @@ def test_help_names_every_variable_and_never_asks_for_the_secret(capsys: pytest.
 
 
 @pytest_asyncio.fixture
-async def served() -> AsyncIterator[tuple[health.aio.HealthServicer, str]]:
+async def served() -> AsyncIterator[tuple[Health, str]]:
     """A health service on a free port."""
-    servicer, server = health.aio.HealthServicer(), aio.server()
+    servicer, server = Health(), aio.server()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -127,7 +128,7 @@ async def served() -> AsyncIterator[tuple[health.aio.HealthServicer, str]]:
 
 
 async def test_health_tells_by_its_exit_status_whether_the_server_serves(
-    served: tuple[health.aio.HealthServicer, str], environment: pytest.MonkeyPatch
+    served: tuple[Health, str], environment: pytest.MonkeyPatch
 ) -> None:
     servicer, address = served
     environment.setenv("TRACK_LISTEN", address)

@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: dict[str, Any]) -> int:
     # Workers are processes of their own, not forks that go on: gRPC need not prepare for one, nor log that it did not.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # A call costs a sixth less CPU without the event engine (grpcio 1.85.1). Read when grpc is imported.
+    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener,-event_engine_client")
     import uvloop
 
     from track_server.logs import configure_logging
@@ -65,7 +67,7 @@ def _serve(options: dict[str, Any]) -> int:
     from track_server.store.records import StoreError
 
     settings = Settings.load(options)
-    events = configure_logging(level=settings.log_level, json=settings.log_format == "json")
+    events = configure_logging(level=settings.log_level, as_json=settings.log_format == "json")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, events))
@@ -81,7 +83,7 @@ def _worker(options: dict[str, Any]) -> int:
 
     supervised = options.pop("supervised")
     settings = Settings.load(options)
-    configure_logging(level=settings.log_level, json=settings.log_format == "json")
+    configure_logging(level=settings.log_level, as_json=settings.log_format == "json")
     media = MediaSettings(
         url=settings.livekit_ws_url,
         api_key=settings.livekit_api_key,

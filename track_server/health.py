@@ -2,11 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from grpc_health.v1 import health_pb2
-from grpc_health.v1._async import HealthServicer
 
 from track.v1 import track_service_pb2
 from track_server.errors import TrackError
@@ -32,13 +31,20 @@ class LiveKitAddress:
     api_secret: str
 
 
+class Statuses(Protocol):
+    """Where health is told."""
+
+    async def set(self, service: str, status: "health_pb2.HealthCheckResponse.ServingStatus.ValueType") -> None:
+        """Tells how a service is from now on."""
+
+
 class Readiness:
     """Looks every INTERVAL_S and tells `grpc.health.v1`: "" while the process lives, SERVICE while it can work.
 
     ``livekit``: what the LiveKit server told of itself when it was reached last; None before, ``reachable``: now.
     """
 
-    def __init__(self, servicer: HealthServicer, api: LiveKitApi, store: Store, address: LiveKitAddress) -> None:
+    def __init__(self, servicer: Statuses, api: LiveKitApi, store: Store, address: LiveKitAddress) -> None:
         self.livekit: ServerInfo | None = None
         self.reachable = False
         self._servicer = servicer

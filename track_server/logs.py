@@ -1,11 +1,14 @@
 """How the log is written. Set up once by each program's entry, before anything is logged."""
 
+import contextlib
+import json
 import logging
 import sys
 from typing import IO, Any, Final
 
 import orjson
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _LINE: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
@@ -19,22 +22,25 @@ class EventWriter:
     """
 
     def __init__(self, level: str = "debug", stream: IO[bytes] | None = None) -> None:
-        self._level = _LEVELS[level]
+        self._enabled = frozenset(name for name, number in _LEVELS.items() if number >= _LEVELS[level])
         self._stream = stream
         self._log = structlog.get_logger("track_server")
 
     def enabled(self, level: str) -> bool:
         """Whether events of the level are written."""
-        return _LEVELS[level] >= self._level
+        return level in self._enabled
 
     def write(self, events: list[dict[str, Any]]) -> None:
         """Write the events, in order."""
-        wanted = [event for event in events if self.enabled(event["level"])]
+        wanted = [event for event in events if event["level"] in self._enabled]
         if not wanted:
             return
         if self._stream is not None:
-            self._stream.write(b"".join(orjson.dumps(event, default=str, option=_LINE) for event in wanted))
-            self._stream.flush()
+            lines = b"".join([_json_line(event) for event in wanted])
+            # Where standard error is gone there is nobody left to tell, and calls go on.
+            with contextlib.suppress(OSError):
+                self._stream.write(lines)
+                self._stream.flush()
             return
         for event in wanted:
             # structlog makes level and timestamp itself.
@@ -42,7 +48,7 @@ class EventWriter:
             self._log.log(_LEVELS[event["level"]], event["event"], **rest)
 
 
-def configure_logging(*, level: str, json: bool) -> EventWriter:
+def configure_logging(*, level: str, as_json: bool) -> EventWriter:
     """Write structlog's events to standard error: one JSON object a line, or for people.
 
     ``level``: debug, info, warning or error. What other packages log through `logging` joins from warning up. Returns a
@@ -54,12 +60,13 @@ def configure_logging(*, level: str, json: bool) -> EventWriter:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if json:
+    if as_json:
         structlog.configure(
             processors=[
                 *shared,
-                structlog.processors.dict_tracebacks,
-                structlog.processors.JSONRenderer(serializer=orjson.dumps, default=str),
+                # Without local variables, which hold tokens and what rooms say.
+                structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+                structlog.processors.JSONRenderer(serializer=_json),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(number),
             logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
@@ -67,14 +74,30 @@ def configure_logging(*, level: str, json: bool) -> EventWriter:
         )
     else:
         structlog.configure(
-            processors=[*shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())],
+            processors=[
+                *shared,
+                structlog.dev.ConsoleRenderer(
+                    colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                ),
+            ],
             wrapper_class=structlog.make_filtering_bound_logger(number),
             logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
             cache_logger_on_first_use=True,
         )
     logging.basicConfig(handlers=[_Forward()], level=max(number, logging.WARNING), force=True)
     logging.captureWarnings(True)
-    return EventWriter(level, sys.stderr.buffer if json else None)
+    return EventWriter(level, sys.stderr.buffer if as_json else None)
+
+
+def _json_line(event: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(event, default=str, option=_LINE)
+    except TypeError:  # text that is no UTF-8, a number beyond 64 bits: what orjson refuses, json escapes
+        return json.dumps(event, default=str).encode() + b"\n"
+
+
+def _json(event: dict[str, Any], **_: object) -> bytes:
+    return _json_line(event).rstrip(b"\n")
 
 
 class _Forward(logging.Handler):

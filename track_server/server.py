@@ -11,7 +11,6 @@ from typing import Any, Final
 import structlog
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
@@ -40,7 +39,9 @@ from track_server.quality.demand import SHORTEST_S
 from track_server.quality.quality import Quality
 from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
+from track_server.servicer.health import Health
 from track_server.servicer.media import MediaSessions
+from track_server.servicer.reflection import Symbols
 from track_server.servicer.track import TrackService
 from track_server.store.sqlite import SqliteStore
 from track_server.subscription.updates import SubscriptionUpdates
@@ -128,7 +129,7 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
         stack.push_async_callback(media_server.stop, 0.5)
         stack.callback(draining.end_streams)
 
-        health = HealthServicer()
+        health = Health()
         address_of_livekit = LiveKitAddress(settings.livekit_ws_url, settings.livekit_api_key, secret)
         readiness = Readiness(health, api, store, address_of_livekit)
         server = ChainedServer(aio.server(options=OPTIONS), chain)
@@ -150,7 +151,9 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
         track_service_pb2_grpc.add_TrackServiceServicer_to_server(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         reflection.enable_server_reflection(
-            [SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
+            [SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
+            server,
+            Symbols(),  # type: ignore[arg-type]  # has what reflection looks up
         )
         workers = await stack.enter_async_context(
             Supervisor(settings.media_workers, _worker_environment(settings), sessions.worker_came)
@@ -167,6 +170,7 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
         async def drain() -> None:
             draining.begin()
             await readiness.drain()
+            await draining.end_probes()
             await server.stop(settings.drain_seconds)
 
         stack.push_async_callback(drain)

@@ -138,6 +138,7 @@ def _unsigned(header: dict[str, Any]) -> str:
         (signed({"video": {"room": 1}}), "malformed"),
         (signed({"video": {"canPublishSources": "camera"}}), "malformed"),
         (signed({"sub": 5}), "malformed"),
+        (signed({"sub": "\ud800"}), "malformed"),
         ("", "malformed"),
         ("a.b.c", "malformed"),
         ("." * 100, "malformed"),

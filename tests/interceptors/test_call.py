@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.chained_server import API_KEY, API_SECRET, Harness, bearer, drained, failure, metadata_of, serving, until
 from tests.test_errors import details
@@ -21,6 +21,7 @@ from track_server.interceptors.chain import ChainedServer
 from track_server.interceptors.context import Call, current_call
 from track_server.livekit.tokens import TokenMint
 from track_server.logs import EventWriter
+from track_server.servicer.health import Health
 
 LIST = tracks_pb2.ListTracksRequest(room="room")
 WATCH = event_pb2.WatchEventsRequest(room="room")
@@ -305,8 +306,8 @@ async def test_a_draining_server_refuses_new_calls_finishes_running_ones_and_end
     harness.draining.begin()
 
 
-async def test_probes_and_media_sessions_go_on_until_all_streams_are_ended(tmp_path: Path) -> None:
-    servicer = health.aio.HealthServicer()
+async def test_probes_hear_the_last_health_and_media_sessions_go_on_longest(tmp_path: Path) -> None:
+    servicer = Health()
 
     def register(server: ChainedServer) -> None:
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -321,11 +322,14 @@ async def test_probes_and_media_sessions_go_on_until_all_streams_are_ended(tmp_p
         await attached.write(media_service_pb2.AttachRequest())
         await attached.read()
         running.draining.begin()
-        await servicer.enter_graceful_shutdown()
+        await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         await probe.Check(health_pb2.HealthCheckRequest(service=""))
         await attached.write(media_service_pb2.AttachRequest())
         await attached.read()
-        running.draining.end_streams()
+        await running.draining.end_probes()
         _draining_error(await failure(watch.read()))
+        await attached.write(media_service_pb2.AttachRequest())
+        await attached.read()
+        running.draining.end_streams()
         _draining_error(await failure(attached.read()))

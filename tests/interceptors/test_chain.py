@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from tests.chained_server import SERVICE, Harness, drained, failure, serving, until
@@ -19,6 +19,7 @@ from track.media.v1 import media_service_pb2, media_service_pb2_grpc
 from track.v1 import access_pb2, tracks_pb2
 from track_server.interceptors.chain import ChainedServer
 from track_server.interceptors.method import OPEN_SERVICES, ContractError, declared
+from track_server.servicer.health import Health
 
 MEDIA = media_service_pb2.DESCRIPTOR.services_by_name["MediaService"]
 
@@ -307,7 +308,7 @@ async def test_reflection_passes_the_chain_without_a_token(tmp_path: Path, kind:
 
 
 async def test_health_passes_the_chain_without_a_token_and_keeps_its_own_status(tmp_path: Path) -> None:
-    servicer = health.aio.HealthServicer()
+    servicer = Health()
 
     def register(server: ChainedServer) -> None:
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -342,7 +343,7 @@ async def test_an_rpc_that_the_servicer_lacks_is_unimplemented(tmp_path: Path) -
 
 async def test_health_and_reflection_are_not_logged_above_debug(tmp_path: Path) -> None:
     def register(server: ChainedServer) -> None:
-        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+        health_pb2_grpc.add_HealthServicer_to_server(Health(), server)
 
     async with serving(tmp_path, register=register, level="info") as running:
         running.on("ListTracks", _tracks)

@@ -127,7 +127,9 @@ async def test_a_caller_that_goes_away_ends_its_handler_and_is_logged_as_cancell
     assert {line["level"] for line in harness.lines()} == {"info"}
 
 
-async def test_a_reader_that_stops_and_goes_away_in_the_middle_of_a_write_is_no_fault_of_ours(harness: Harness) -> None:
+async def test_a_reader_that_stops_and_goes_away_in_the_middle_of_a_write_is_no_fault_of_ours(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
     closed: list[bool] = []
 
     async def flood(request: Any, context: Any) -> AsyncIterator[Any]:
@@ -135,7 +137,7 @@ async def test_a_reader_that_stops_and_goes_away_in_the_middle_of_a_write_is_no_
             while True:
                 yield event_pb2.WatchEventsResponse(cursor="x" * 60_000)
         finally:
-            closed.append(True)
+            closed.append(not harness.lines())
 
     harness.on("WatchEvents", flood)
     with structlog.testing.capture_logs() as logged:
@@ -146,6 +148,8 @@ async def test_a_reader_that_stops_and_goes_away_in_the_middle_of_a_write_is_no_
         await until(lambda: closed and harness.lines())
     assert [line["code"] for line in harness.lines()] == ["CANCELLED"]
     assert logged == []
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    assert closed == [True], "the generator is closed before its call is over"
 
 
 async def test_a_deadline_that_passes_is_logged_as_such(harness: Harness) -> None:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from tests.track_process import Client
 from track.v1 import publication_pb2 as pb
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 LIVE = pb.PUBLICATION_STATE_LIVE
 ENDED = pb.PUBLICATION_STATE_ENDED
@@ -22,7 +22,7 @@ def pattern(width: int = 320, height: int = 180, fps: float = 15, **options: Any
     return pb.PublicationSpec(test_pattern=pb.TestPatternInput(), video=video)
 
 
-async def publish(client: TrackServiceStub, room: str, spec: pb.PublicationSpec, identity: str = "") -> pb.Publication:
+async def publish(client: Client, room: str, spec: pb.PublicationSpec, identity: str = "") -> pb.Publication:
     """Publishes, and requires that it was seen in the room."""
     request = pb.PublishTrackRequest(room=room, spec=spec, participant_identity=identity)
     answer = await client.PublishTrack(request, timeout=30)
@@ -32,23 +32,21 @@ async def publish(client: TrackServiceStub, room: str, spec: pb.PublicationSpec,
     return publication
 
 
-async def unpublish(client: TrackServiceStub, publication: pb.Publication) -> pb.UnpublishTrackResponse:
+async def unpublish(client: Client, publication: pb.Publication) -> pb.UnpublishTrackResponse:
     """Ends it."""
     request = pb.UnpublishTrackRequest(room=publication.room, publication_id=publication.publication_id)
     answer: pb.UnpublishTrackResponse = await client.UnpublishTrack(request, timeout=DEADLINE_S)
     return answer
 
 
-async def publication(client: TrackServiceStub, room: str, publication_id: str) -> pb.Publication:
+async def publication(client: Client, room: str, publication_id: str) -> pb.Publication:
     """It, as it is now."""
     answer = await client.GetPublication(pb.GetPublicationRequest(room=room, publication_id=publication_id))
     found: pb.Publication = answer.publication
     return found
 
 
-async def until(
-    client: TrackServiceStub, known: pb.Publication, condition: Callable[[pb.Publication], bool]
-) -> pb.Publication:
+async def until(client: Client, known: pb.Publication, condition: Callable[[pb.Publication], bool]) -> pb.Publication:
     """Asks for the publication until ``condition`` holds of it."""
     async with asyncio.timeout(DEADLINE_S):
         while not condition(known):

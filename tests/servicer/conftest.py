@@ -9,8 +9,7 @@ import pytest_asyncio
 from tests.livekit_process import LiveKitProcess
 from tests.media.clips import write_clip
 from tests.servicer.rooms import existing_room
-from tests.track_process import TrackProcess
-from track.v1.track_service_pb2_grpc import TrackServiceStub
+from tests.track_process import Client, TrackProcess
 
 
 @pytest_asyncio.fixture
@@ -21,7 +20,7 @@ async def room(livekit: LiveKitProcess, room_name: str) -> AsyncIterator[str]:
 
 
 @pytest_asyncio.fixture
-async def admin(track: TrackProcess, room_name: str) -> AsyncIterator[TrackServiceStub]:
+async def admin(track: TrackProcess, room_name: str) -> AsyncIterator[Client]:
     """A caller with `roomAdmin` of this test's room, whether that exists or not."""
     async with track.client("admin", room_admin=True, room=room_name) as client:
         yield client

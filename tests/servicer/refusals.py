@@ -10,12 +10,14 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 # What no caller may see: code, paths, Python's and libraries' own words.
-_INTERNAL = re.compile(r"Traceback|File \"|\.py\b|/work|/tmp|/home|/root|Errno|twirp|aiohttp|Exception|object at 0x|sqlite", re.I)  # fmt: skip
+_INTERNAL = re.compile(
+    r"Traceback|File \"|\.py\b|/tmp|/home|/root|Errno|twirp|aiohttp|Exception|object at 0x|sqlite", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A failed call. ``fields``: those that BadRequest names. ``retry_s``: RetryInfo's delay, None where there is none."""
+    """A failed call. ``fields``: those that BadRequest names. ``retry_s``: RetryInfo's delay, None without one."""
 
     code: grpc.StatusCode
     message: str

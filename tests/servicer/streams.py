@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from tests.track_process import Client
 from track.v1 import event_pb2
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 DEADLINE_S = 20.0
 
@@ -54,7 +54,7 @@ class EventStream:
 
 
 @contextlib.asynccontextmanager
-async def events(client: TrackServiceStub, room: str, cursor: str = "") -> AsyncIterator[EventStream]:
+async def events(client: Client, room: str, cursor: str = "") -> AsyncIterator[EventStream]:
     """Watches the room for the span of the block."""
     stream = client.WatchEvents(event_pb2.WatchEventsRequest(room=room, cursor=cursor))
     try:

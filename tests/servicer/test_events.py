@@ -12,13 +12,11 @@ from tests.servicer.commands import DATA, ENDED, LIVE, TONE, pattern, publish, u
 from tests.servicer.refusals import first, refusal
 from tests.servicer.rooms import delete_room, livekit_api, rooms
 from tests.servicer.streams import DEADLINE_S, events
+from tests.track_process import Client
 from track.v1 import event_pb2, publication_pb2, quality_pb2, track_pb2, tracks_pb2
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 
-async def test_a_stream_begins_with_all_of_the_room(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_a_stream_begins_with_all_of_the_room(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with participant(livekit, room, "alice") as alice:
         mic = await microphone(alice)
         hosted = await publish(admin, room, DATA, "host")
@@ -38,7 +36,7 @@ async def test_a_stream_begins_with_all_of_the_room(
 
 
 async def test_every_kind_of_change_is_an_event_with_a_cursor(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     async with events(admin, room) as stream:
         await stream.snapshot()
@@ -77,11 +75,11 @@ async def test_every_kind_of_change_is_an_event_with_a_cursor(
     assert all(message.event.HasField("time") for message in stream.seen[1:])
 
 
-async def test_a_publication_moves_through_its_life_in_events(admin: TrackServiceStub, room: str) -> None:
+async def test_a_publication_moves_through_its_life_in_events(admin: Client, room: str) -> None:
     async with events(admin, room) as stream:
         await stream.snapshot()
         live = await publish(admin, room, pattern())
-        states = []
+        states: list[int] = []
         while not states or states[-1] != LIVE:
             states.append((await stream.until("publication_moved")).state)
         assert states == [
@@ -104,7 +102,7 @@ async def test_a_publication_moves_through_its_life_in_events(admin: TrackServic
 
 
 async def test_a_stream_resumes_after_any_cursor_without_loss_or_doubles(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     async with events(admin, room) as stream:
         await stream.snapshot()
@@ -120,22 +118,18 @@ async def test_a_stream_resumes_after_any_cursor_without_loss_or_doubles(
 
 
 @pytest.mark.parametrize("cursor", ["x", "0", "abc-1", "0123456789ab-", "0123456789ab-x"])
-async def test_a_cursor_that_is_none_of_ours_is_refused(admin: TrackServiceStub, room: str, cursor: str) -> None:
+async def test_a_cursor_that_is_none_of_ours_is_refused(admin: Client, room: str, cursor: str) -> None:
     refused = await refusal(first(admin.WatchEvents(event_pb2.WatchEventsRequest(room=room, cursor=cursor))))
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_CURSOR")
     assert refused.fields == ("cursor",)
 
 
-async def test_a_cursor_of_another_watch_is_answered_by_a_snapshot_that_says_so(
-    admin: TrackServiceStub, room: str
-) -> None:
+async def test_a_cursor_of_another_watch_is_answered_by_a_snapshot_that_says_so(admin: Client, room: str) -> None:
     async with events(admin, room, "0123456789ab-7") as stream:
         assert (await stream.snapshot()).reason == event_pb2.SNAPSHOT_REASON_CURSOR_UNKNOWN
 
 
-async def test_the_stream_of_a_deleted_room_ends_with_ok(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_the_stream_of_a_deleted_room_ends_with_ok(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     tone = await publish(admin, room, TONE)
     async with events(admin, room) as stream:
         await stream.snapshot()
@@ -151,16 +145,14 @@ async def test_the_stream_of_a_deleted_room_ends_with_ok(
 
 
 async def test_watching_an_unknown_room_is_not_found_and_creates_none(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room_name: str
+    admin: Client, livekit: LiveKitProcess, room_name: str
 ) -> None:
     refused = await refusal(first(admin.WatchEvents(event_pb2.WatchEventsRequest(room=room_name))))
     assert (refused.code, refused.reason, refused.fields) == (grpc.StatusCode.NOT_FOUND, "ROOM_NOT_FOUND", ("room",))
     assert await rooms(livekit, room_name) == []
 
 
-async def test_many_watch_one_room_and_see_the_same(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_many_watch_one_room_and_see_the_same(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with events(admin, room) as one, events(admin, room) as two:
         await asyncio.gather(one.snapshot(), two.snapshot())
         async with participant(livekit, room, "alice"):

@@ -10,9 +10,9 @@ from livekit import rtc
 from tests.livekit_process import LiveKitProcess
 from tests.media.viewer import DEADLINE_S, Viewer, luma, viewer
 from tests.servicer.commands import pattern, publish, until
+from tests.track_process import Client
 from track.v1 import publication_pb2 as pb
 from track.v1 import track_pb2, tracks_pb2
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 
 async def first_frame(seen: Viewer, sid: str) -> rtc.VideoFrame:
@@ -21,7 +21,7 @@ async def first_frame(seen: Viewer, sid: str) -> rtc.VideoFrame:
         return (await frames.get())[1]
 
 
-async def track_of(client: TrackServiceStub, publication: pb.Publication) -> track_pb2.Track:
+async def track_of(client: Client, publication: pb.Publication) -> track_pb2.Track:
     """The track in the room."""
     request = tracks_pb2.GetTrackRequest(room=publication.room, track_sid=publication.track_sid)
     answer = await client.GetTrack(request)
@@ -45,7 +45,7 @@ def pitch_hz(sound: Any) -> float:
     ids=["vp8", "h264", "vp9"],
 )
 async def test_a_test_pattern_arrives_moving_in_its_size_and_codec(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str, codec: Any, mime: str
+    admin: Client, livekit: LiveKitProcess, room: str, codec: Any, mime: str
 ) -> None:
     publication = await publish(admin, room, pattern(320, 180, codec=codec, simulcast=False))
     found = await track_of(admin, publication)
@@ -54,7 +54,7 @@ async def test_a_test_pattern_arrives_moving_in_its_size_and_codec(
     assert found.source == track_pb2.TRACK_SOURCE_CAMERA
     assert found.publication_id == publication.publication_id
     async with viewer(livekit, room) as seen, asyncio.timeout(DEADLINE_S), seen.frames(found.sid) as frames:
-        pictures = []
+        pictures: list[Any] = []
         while len(pictures) < 5:
             _, frame = await frames.get()
             # A sender may begin smaller, while it probes for bandwidth.
@@ -65,7 +65,7 @@ async def test_a_test_pattern_arrives_moving_in_its_size_and_codec(
 
 
 async def test_simulcast_layers_of_720p_are_declared_and_received_at_three_sizes(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     publication = await publish(admin, room, pattern(1280, 720, 15))
     assert publication.spec.video.simulcast is True
@@ -94,16 +94,14 @@ async def test_simulcast_layers_of_720p_are_declared_and_received_at_three_sizes
                         break
 
 
-async def test_a_video_too_small_for_layers_is_sent_once(admin: TrackServiceStub, room: str) -> None:
+async def test_a_video_too_small_for_layers_is_sent_once(admin: Client, room: str) -> None:
     for simulcast in (None, True):
         found = await track_of(admin, await publish(admin, room, pattern(640, 360, 10, simulcast=simulcast)))
         assert not found.simulcast
         assert [(layer.width, layer.height) for layer in found.layers] == [(640, 360)]
 
 
-async def test_a_tone_arrives_at_its_pitch_and_level(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_a_tone_arrives_at_its_pitch_and_level(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     tone = pb.ToneInput(frequency_hz=880, level_dbfs=-12)
     publication = await publish(admin, room, pb.PublicationSpec(tone=tone))
     found = await track_of(admin, publication)
@@ -119,7 +117,7 @@ async def test_a_tone_arrives_at_its_pitch_and_level(
     assert level_dbfs == pytest.approx(-12, abs=3)
 
 
-async def test_red_and_dtx_are_as_asked_for(admin: TrackServiceStub, room: str) -> None:
+async def test_red_and_dtx_are_as_asked_for(admin: Client, room: str) -> None:
     spec = pb.PublicationSpec(tone=pb.ToneInput(), audio=pb.AudioOptions(dtx=False, red=False))
     found = await track_of(admin, await publish(admin, room, spec))
     assert not found.red
@@ -128,7 +126,7 @@ async def test_red_and_dtx_are_as_asked_for(admin: TrackServiceStub, room: str) 
 
 
 async def test_sound_and_picture_of_a_file_are_one_participant(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str, clip: str
+    admin: Client, livekit: LiveKitProcess, room: str, clip: str
 ) -> None:
     picture = pb.PublicationSpec(file=pb.FileInput(uri=clip, type=track_pb2.TRACK_TYPE_VIDEO, loop=True))
     sound = pb.PublicationSpec(file=pb.FileInput(uri=clip, type=track_pb2.TRACK_TYPE_AUDIO, loop=True))
@@ -144,7 +142,7 @@ async def test_sound_and_picture_of_a_file_are_one_participant(
     assert pitch_hz(heard[: int(0.6 * 48_000)]) == pytest.approx(1000, abs=20)
 
 
-async def test_a_file_that_ends_ends_the_publication(admin: TrackServiceStub, room: str, clip: str) -> None:
+async def test_a_file_that_ends_ends_the_publication(admin: Client, room: str, clip: str) -> None:
     spec = pb.PublicationSpec(file=pb.FileInput(uri=clip))
     publication = await publish(admin, room, spec)
     assert publication.type == track_pb2.TRACK_TYPE_VIDEO
@@ -157,7 +155,7 @@ async def test_a_file_that_ends_ends_the_publication(admin: TrackServiceStub, ro
     assert publication.track_sid not in [found.sid for found in listed.tracks]
 
 
-async def test_a_data_track_arrives_in_order(admin: TrackServiceStub, livekit: LiveKitProcess, room: str) -> None:
+async def test_a_data_track_arrives_in_order(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with viewer(livekit, room) as seen:
         spec = pb.PublicationSpec(data=pb.DataInput(frames_per_second=50, frame_bytes=100), name="telemetry")
         publication = await publish(admin, room, spec)
@@ -168,9 +166,7 @@ async def test_a_data_track_arrives_in_order(admin: TrackServiceStub, livekit: L
     assert numbers == sorted(set(numbers))
 
 
-async def test_a_data_track_carries_the_payload_given(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_a_data_track_carries_the_payload_given(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with viewer(livekit, room) as seen:
         spec = pb.PublicationSpec(data=pb.DataInput(payload=b"\x00position\xff"))
         publication = await publish(admin, room, spec)

@@ -14,8 +14,8 @@ from tests.participants import camera, microphone, participant
 from tests.servicer.commands import DATA, DEADLINE_S, OBSERVED, TONE, pattern, publication, publish, until
 from tests.servicer.refusals import refusal
 from tests.servicer.rooms import existing_room, livekit_api
+from tests.track_process import Client
 from track.v1 import error_pb2, publication_pb2, tracks_pb2
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 ROOM_EVIDENCE = publication_pb2.EVIDENCE_ROOM
 
@@ -25,13 +25,13 @@ def ref(sid: str, identity: str = "") -> tracks_pb2.TrackRef:
     return tracks_pb2.TrackRef(track_sid=sid, participant_identity=identity)
 
 
-async def mute(client: TrackServiceStub, room: str, *refs: tracks_pb2.TrackRef) -> list[tracks_pb2.MuteResult]:
+async def mute(client: Client, room: str, *refs: tracks_pb2.TrackRef) -> list[tracks_pb2.MuteResult]:
     """MuteTracks."""
     answer = await client.MuteTracks(tracks_pb2.MuteTracksRequest(room=room, tracks=refs), timeout=DEADLINE_S)
     return list(answer.results)
 
 
-async def unmute(client: TrackServiceStub, room: str, *refs: tracks_pb2.TrackRef) -> list[tracks_pb2.MuteResult]:
+async def unmute(client: Client, room: str, *refs: tracks_pb2.TrackRef) -> list[tracks_pb2.MuteResult]:
     """UnmuteTracks."""
     answer = await client.UnmuteTracks(tracks_pb2.UnmuteTracksRequest(room=room, tracks=refs), timeout=DEADLINE_S)
     return list(answer.results)
@@ -48,7 +48,7 @@ def observed(result: tracks_pb2.MuteResult, *, muted: bool) -> bool:
     )
 
 
-async def listed(client: TrackServiceStub, room: str, *sids: str) -> None:
+async def listed(client: Client, room: str, *sids: str) -> None:
     """Waits until the room shows the tracks: LiveKit announces one with its first packet."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
@@ -65,9 +65,7 @@ async def come_true(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_mute_is_seen_by_the_publisher_and_by_others(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_a_mute_is_seen_by_the_publisher_and_by_others(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with participant(livekit, room, "alice") as alice, viewer(livekit, room) as seen:
         mic = await microphone(alice)
         remote = await seen.publication_of(mic.sid)
@@ -80,9 +78,7 @@ async def test_a_mute_is_seen_by_the_publisher_and_by_others(
         await come_true(lambda: not mic.muted and not remote.muted)
 
 
-async def test_muting_what_is_muted_is_observed_at_once(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_muting_what_is_muted_is_observed_at_once(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with participant(livekit, room, "alice") as alice:
         mic = await microphone(alice)
         await listed(admin, room, mic.sid)
@@ -95,7 +91,7 @@ async def test_muting_what_is_muted_is_observed_at_once(
 
 
 async def test_a_hosted_publication_knows_that_it_is_muted_and_media_stop(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     live = await publish(admin, room, pattern(320, 180, 10))
     async with viewer(livekit, room) as seen, asyncio.timeout(40), seen.frames(live.track_sid) as frames:
@@ -116,7 +112,7 @@ async def test_a_hosted_publication_knows_that_it_is_muted_and_media_stop(
     assert (await publication(admin, room, live.publication_id)).track_sid == live.track_sid
 
 
-async def test_a_batch_is_answered_item_by_item(admin: TrackServiceStub, livekit: LiveKitProcess, room: str) -> None:
+async def test_a_batch_is_answered_item_by_item(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with participant(livekit, room, "alice") as alice, camera(alice) as cam:
         mic = await microphone(alice)
         data = await publish(admin, room, DATA)
@@ -155,7 +151,7 @@ async def test_a_batch_is_answered_item_by_item(admin: TrackServiceStub, livekit
     ids=["unknown track", "wrong participant", "data track"],
 )
 async def test_a_batch_of_which_nothing_succeeds_fails_with_the_firsts_status(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str, sid: str, identity: str, reason: str, field: str
+    admin: Client, livekit: LiveKitProcess, room: str, sid: str, identity: str, reason: str, field: str
 ) -> None:
     async with participant(livekit, room, "alice") as alice:
         mic = await microphone(alice)
@@ -188,9 +184,7 @@ async def test_unmuting_where_livekit_forbids_it_names_its_setting(
         await come_true(lambda: mic.muted)
 
 
-async def test_who_may_not_publish_cannot_be_unmuted(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_who_may_not_publish_cannot_be_unmuted(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     tone = await publish(admin, room, TONE)
     await mute(admin, room, ref(tone.track_sid))
     async with livekit_api(livekit) as server:
@@ -204,9 +198,7 @@ async def test_who_may_not_publish_cannot_be_unmuted(
     assert refused.reason == "TRACK_NOT_FOUND"
 
 
-async def test_a_request_id_mutes_once_and_tells_the_same(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_a_request_id_mutes_once_and_tells_the_same(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with participant(livekit, room, "alice") as alice:
         mic = await microphone(alice)
         await listed(admin, room, mic.sid)

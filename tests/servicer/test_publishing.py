@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import pytest
 from google.protobuf import struct_pb2
+from livekit import rtc
 
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
@@ -13,19 +14,18 @@ from tests.participants import microphone, participant
 from tests.servicer.commands import DATA, ENDED, LIVE, OBSERVED, TONE, pattern, publication, publish, unpublish, until
 from tests.servicer.refusals import refusal
 from tests.servicer.rooms import delete_room, existing_room, participants, rooms
-from tests.track_process import TrackProcess
+from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2 as pb
 from track.v1 import track_pb2, tracks_pb2
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 
-async def publications(client: TrackServiceStub, room: str, **query: object) -> list[str]:
+async def publications(client: Client, room: str, **query: object) -> list[str]:
     """Ids of the room's publications."""
     answer = await client.ListPublications(pb.ListPublicationsRequest(room=room, **query))  # type: ignore[arg-type]
     return [found.publication_id for found in answer.publications]
 
 
-async def test_a_publication_is_live_shown_and_ended(admin: TrackServiceStub, room: str) -> None:
+async def test_a_publication_is_live_shown_and_ended(admin: Client, room: str) -> None:
     answer = await admin.PublishTrack(pb.PublishTrackRequest(room=room, spec=TONE), timeout=30)
     assert (answer.stage, answer.evidence) == (OBSERVED, pb.EVIDENCE_ROOM)
     live = answer.publication
@@ -54,7 +54,7 @@ async def test_a_publication_is_live_shown_and_ended(admin: TrackServiceStub, ro
     assert again.publication == gone.publication
 
 
-async def test_defaults_are_filled_in(admin: TrackServiceStub, room: str, clip: str) -> None:
+async def test_defaults_are_filled_in(admin: Client, room: str, clip: str) -> None:
     tone = (await publish(admin, room, pb.PublicationSpec(tone=pb.ToneInput()), "a")).spec
     assert (tone.tone.frequency_hz, tone.tone.level_dbfs) == (440, -20)
     assert (tone.audio.max_bitrate_bps, tone.audio.dtx, tone.audio.red) == (48_000, True, True)
@@ -71,9 +71,7 @@ async def test_defaults_are_filled_in(admin: TrackServiceStub, room: str, clip: 
     assert film.source == track_pb2.TRACK_SOURCE_CAMERA
 
 
-async def test_name_source_and_metadata_are_seen_in_the_room(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_name_source_and_metadata_are_seen_in_the_room(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     metadata = struct_pb2.Struct()
     metadata.update({"role": "presenter", "rank": 1})
     spec = pattern(320, 180, 10)
@@ -88,11 +86,11 @@ async def test_name_source_and_metadata_are_seen_in_the_room(
     assert found.metadata == metadata
     async with viewer(livekit, room) as seen:
         remote = await seen.publication_of(shared.track_sid)
-        assert (remote.name, remote.source) == ("slides", track_pb2.TRACK_SOURCE_SCREEN_SHARE)
+        assert (remote.name, remote.source) == ("slides", rtc.TrackSource.SOURCE_SCREENSHARE)
 
 
 async def test_the_same_identity_is_one_participant_and_none_is_one_each(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     await asyncio.gather(publish(admin, room, TONE, "host"), publish(admin, room, DATA, "host"))
     assert await participants(livekit, room) == {"host"}
@@ -115,7 +113,7 @@ async def test_a_participant_publishes_as_itself_by_default(
 
 
 async def test_a_room_is_created_only_where_that_is_asked_for(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room_name: str
+    admin: Client, livekit: LiveKitProcess, room_name: str
 ) -> None:
     refused = await refusal(admin.PublishTrack(pb.PublishTrackRequest(room=room_name, spec=TONE), timeout=20))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "ROOM_NOT_FOUND")
@@ -133,7 +131,7 @@ async def test_a_room_is_created_only_where_that_is_asked_for(
 
 
 async def test_an_identity_that_somebody_holds_is_refused_and_they_stay(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     async with participant(livekit, room, "alice") as alice:
         gone = asyncio.Event()
@@ -151,7 +149,7 @@ async def test_an_identity_that_somebody_holds_is_refused_and_they_stay(
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one after the other"])
-async def test_a_request_id_publishes_once(admin: TrackServiceStub, room: str, at_once: bool) -> None:
+async def test_a_request_id_publishes_once(admin: Client, room: str, at_once: bool) -> None:
     request = pb.PublishTrackRequest(room=room, spec=TONE, request_id="take-1")
     if at_once:
         answers = await asyncio.gather(*(admin.PublishTrack(request, timeout=30) for _ in range(4)))
@@ -187,7 +185,7 @@ async def test_the_wait_ends_before_the_deadline_and_what_was_asked_stays_asked(
 
 
 async def test_a_deadline_too_short_begins_nothing(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str, room_name: str
+    admin: Client, livekit: LiveKitProcess, room: str, room_name: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await admin.PublishTrack(pb.PublishTrackRequest(room=room, spec=TONE, create_room=True), timeout=0.06)
@@ -196,7 +194,7 @@ async def test_a_deadline_too_short_begins_nothing(
     assert await participants(livekit, room) == set()
 
 
-async def test_unknown_publications_are_not_found(admin: TrackServiceStub, room: str) -> None:
+async def test_unknown_publications_are_not_found(admin: Client, room: str) -> None:
     known = await publish(admin, room, DATA)
     for room_asked, publication_id in ((room, "PUB_none"), (room, "nonsense")):
         for call in (
@@ -209,15 +207,15 @@ async def test_unknown_publications_are_not_found(admin: TrackServiceStub, room:
     assert (await publication(admin, room, known.publication_id)).state == LIVE
 
 
-async def test_a_publication_is_shown_in_its_own_room_only(track: TrackProcess, admin: TrackServiceStub, room: str) -> None:
+async def test_a_publication_is_shown_in_its_own_room_only(track: TrackProcess, admin: Client, room: str) -> None:
     known = await publish(admin, room, DATA)
     async with track.client("somebody", room_list=True) as service:
         request = pb.GetPublicationRequest(room=f"{room}-other", publication_id=known.publication_id)
         assert (await refusal(service.GetPublication(request))).reason == "PUBLICATION_NOT_FOUND"
-        assert (await service.GetPublication(pb.GetPublicationRequest(room=room, publication_id=known.publication_id))).publication == known  # fmt: skip
+        assert await publication(service, room, known.publication_id) == known
 
 
-async def test_publications_are_listed_oldest_first_filtered_and_in_pages(admin: TrackServiceStub, room: str) -> None:
+async def test_publications_are_listed_oldest_first_filtered_and_in_pages(admin: Client, room: str) -> None:
     made = [(await publish(admin, room, DATA, "host")) for _ in range(5)]
     await unpublish(admin, made[1])
     ids = [found.publication_id for found in made]

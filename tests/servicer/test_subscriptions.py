@@ -13,8 +13,8 @@ from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, microphone, participant
 from tests.servicer.commands import DATA, DEADLINE_S, OBSERVED, TONE, pattern, publish
 from tests.servicer.refusals import refusal
+from tests.track_process import Client
 from track.v1 import error_pb2, publication_pb2, tracks_pb2
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 DEBUG_VIEW = publication_pb2.EVIDENCE_DEBUG_VIEW
 
@@ -25,11 +25,11 @@ def update(identity: str, sid: str, subscribe: bool = True) -> tracks_pb2.Subscr
 
 
 async def apply(
-    client: TrackServiceStub, room: str, *updates: tracks_pb2.SubscriptionUpdate, timeout: float = DEADLINE_S
+    client: Client, room: str, *updates: tracks_pb2.SubscriptionUpdate
 ) -> list[tracks_pb2.SubscriptionResult]:
     """UpdateSubscriptions."""
     request = tracks_pb2.UpdateSubscriptionsRequest(room=room, updates=updates)
-    return list((await client.UpdateSubscriptions(request, timeout=timeout)).results)
+    return list((await client.UpdateSubscriptions(request, timeout=DEADLINE_S)).results)
 
 
 async def down_tracks(livekit: LiveKitProcess, room: str) -> set[tuple[str, str]]:
@@ -57,9 +57,7 @@ async def subscribers(
         ]
 
 
-async def test_a_subscription_is_observed_both_ways(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_a_subscription_is_observed_both_ways(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     video = await publish(admin, room, pattern(320, 180, 10))
     async with subscribers(livekit, room, "viewer") as (viewer,):
         assert await down_tracks(livekit, room) == set()
@@ -79,9 +77,7 @@ async def test_a_subscription_is_observed_both_ways(
         assert await down_tracks(livekit, room) == set()
 
 
-async def test_many_subscribers_and_tracks_in_one_call(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_many_subscribers_and_tracks_in_one_call(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     video, tone = await asyncio.gather(publish(admin, room, pattern(320, 180, 10)), publish(admin, room, TONE))
     async with subscribers(livekit, room, "ann", "ben"):
         wanted = {(name, found.track_sid) for name in ("ann", "ben") for found in (video, tone)}
@@ -119,7 +115,7 @@ async def test_without_the_debug_view_nobody_can_see_it_and_the_answer_says_so(
 
 
 async def test_a_client_that_may_not_subscribe_is_told_so_and_others_go_on(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     tone = await publish(admin, room, TONE)
     async with (
@@ -138,9 +134,7 @@ async def test_a_client_that_may_not_subscribe_is_told_so_and_others_go_on(
         assert await down_tracks(livekit, room) == {("ann", tone.track_sid)}
 
 
-async def test_what_cannot_be_is_told_item_by_item(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_what_cannot_be_is_told_item_by_item(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     tone, data = await asyncio.gather(publish(admin, room, TONE), publish(admin, room, DATA))
     async with subscribers(livekit, room, "ann") as (ann,):
         own = await microphone(ann)
@@ -165,7 +159,7 @@ async def test_what_cannot_be_is_told_item_by_item(
 
 
 async def test_a_subscription_named_twice_is_refused_and_nothing_is_done(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     tone = await publish(admin, room, TONE)
     async with subscribers(livekit, room, "ann"):
@@ -176,7 +170,7 @@ async def test_a_subscription_named_twice_is_refused_and_nothing_is_done(
         assert await down_tracks(livekit, room) == set()
 
 
-async def listed(client: TrackServiceStub, room: str, sid: str) -> None:
+async def listed(client: Client, room: str, sid: str) -> None:
     """Waits until the room shows the track."""
     async with asyncio.timeout(DEADLINE_S):
         while True:

@@ -13,22 +13,21 @@ from tests.servicer.commands import DATA, publish
 from tests.servicer.refusals import refusal
 from tests.servicer.rooms import rooms
 from tests.servicer.streams import events
-from tests.track_process import TrackProcess
+from tests.track_process import Client, TrackProcess
 from track.v1 import track_pb2, tracks_pb2
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 LIVEKIT_API = track_pb2.FRESHNESS_SOURCE_LIVEKIT_API
 WATCHED = track_pb2.FRESHNESS_SOURCE_WATCHED
 DEADLINE_S = 20.0
 
 
-async def list_tracks(client: TrackServiceStub, room: str, **query: object) -> tracks_pb2.ListTracksResponse:
+async def list_tracks(client: Client, room: str, **query: object) -> tracks_pb2.ListTracksResponse:
     """ListTracks."""
     answer: tracks_pb2.ListTracksResponse = await client.ListTracks(tracks_pb2.ListTracksRequest(room=room, **query))  # type: ignore[arg-type]  # fmt: skip
     return answer
 
 
-async def until_listed(client: TrackServiceStub, room: str, count: int) -> tracks_pb2.ListTracksResponse:
+async def until_listed(client: Client, room: str, count: int) -> tracks_pb2.ListTracksResponse:
     """ListTracks, once there are so many."""
     async with asyncio.timeout(DEADLINE_S):
         while len((answer := await list_tracks(client, room)).tracks) < count:
@@ -37,7 +36,7 @@ async def until_listed(client: TrackServiceStub, room: str, count: int) -> track
 
 
 async def test_a_room_is_shown_the_same_watched_and_unwatched(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     async with participant(livekit, room, "alice") as alice, camera(alice, "cam", 320, 180) as cam:
         await microphone(alice, "mic")
@@ -69,7 +68,7 @@ async def test_a_room_is_shown_the_same_watched_and_unwatched(
         assert by_sid[data.info.sid].source == track_pb2.TRACK_SOURCE_UNSPECIFIED
 
 
-async def test_tracks_are_filtered(admin: TrackServiceStub, livekit: LiveKitProcess, room: str) -> None:
+async def test_tracks_are_filtered(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with participant(livekit, room, "alice") as alice, camera(alice) as cam:
         mic = await microphone(alice)
         hosted = await publish(admin, room, DATA)
@@ -88,7 +87,7 @@ async def test_tracks_are_filtered(admin: TrackServiceStub, livekit: LiveKitProc
 
 
 async def test_tracks_are_ordered_and_come_in_pages_that_miss_nothing(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     async with participant(livekit, room, "bob") as bob, participant(livekit, room, "alice") as alice:
         # Kept: the SDK unpublishes a data track that nobody holds.
@@ -106,8 +105,7 @@ async def test_tracks_are_ordered_and_come_in_pages_that_miss_nothing(
 
         seen, token = [], ""
         while True:
-            query = {"order_by": "name", "page_size": 2, "page_token": token}
-            page = await list_tracks(admin, room, **query)
+            page = await list_tracks(admin, room, order_by="name", page_size=2, page_token=token)
             assert len(page.tracks) <= 2
             seen += [found.name for found in page.tracks]
             token = page.next_page_token
@@ -116,19 +114,20 @@ async def test_tracks_are_ordered_and_come_in_pages_that_miss_nothing(
             kept = token
         assert seen == ["a", "a", "b", "c", "m"]
 
-        for query in (
+        others: list[dict[str, object]] = [
             {"order_by": "name", "page_token": kept[:-3]},
             {"order_by": "name", "page_token": "x"},
             {"order_by": "name desc", "page_token": kept},
             {"order_by": "name", "filter": "true", "page_token": kept},
-        ):
-            refused = await refusal(list_tracks(admin, room, **query))
+        ]
+        for other in others:
+            refused = await refusal(list_tracks(admin, room, **other))
             assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
             assert refused.fields == ("page_token",)
 
 
 async def test_a_page_token_of_another_room_is_refused(
-    track: TrackProcess, admin: TrackServiceStub, livekit: LiveKitProcess, room: str
+    track: TrackProcess, admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:
     for _ in range(2):
         await publish(admin, room, DATA, "host")
@@ -140,7 +139,7 @@ async def test_a_page_token_of_another_room_is_refused(
     assert refused.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
 
 
-async def test_end_to_end_encryption_is_shown(admin: TrackServiceStub, livekit: LiveKitProcess, room: str) -> None:
+async def test_end_to_end_encryption_is_shown(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     token = api.AccessToken(livekit.api_key, livekit.api_secret).with_identity("alice")
     token = token.with_grants(api.VideoGrants(room_join=True, room=room))
     options = rtc.RoomOptions(encryption=rtc.E2EEOptions(key_provider_options=rtc.KeyProviderOptions(shared_key=b"k")))
@@ -154,41 +153,37 @@ async def test_end_to_end_encryption_is_shown(admin: TrackServiceStub, livekit: 
         await alice.disconnect()
 
 
-async def test_a_mute_of_the_publishers_own_is_shown(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room: str
-) -> None:
+async def test_a_mute_of_the_publishers_own_is_shown(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with participant(livekit, room, "alice") as alice:
         mic = await microphone(alice)
         await until_listed(admin, room, 1)
         async with events(admin, room) as stream:
             await stream.snapshot()
             assert mic.track is not None
-            mic.track.mute()  # type: ignore[union-attr]  # a local track has it
+            mic.track.mute()
             assert (await stream.until("track_muted")).sid == mic.sid
             assert (await list_tracks(admin, room, filter="track.muted")).tracks[0].sid == mic.sid
 
 
-async def test_an_unknown_room_or_track_is_not_found(admin: TrackServiceStub, room_name: str) -> None:
+async def test_an_unknown_room_or_track_is_not_found(admin: Client, room_name: str) -> None:
     refused = await refusal(list_tracks(admin, room_name))
     assert (refused.code, refused.reason, refused.fields) == (grpc.StatusCode.NOT_FOUND, "ROOM_NOT_FOUND", ("room",))
 
 
-async def test_an_unknown_track_of_a_known_room_is_not_found(admin: TrackServiceStub, room: str) -> None:
+async def test_an_unknown_track_of_a_known_room_is_not_found(admin: Client, room: str) -> None:
     refused = await refusal(admin.GetTrack(tracks_pb2.GetTrackRequest(room=room, track_sid="TR_none")))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "TRACK_NOT_FOUND")
     assert refused.fields == ("track_sid",)
 
 
 @pytest.mark.parametrize("order", ["age", "name,,sid", "name desc desc", "name,name", "name; drop"])
-async def test_an_order_that_is_none_is_refused(admin: TrackServiceStub, room: str, order: str) -> None:
+async def test_an_order_that_is_none_is_refused(admin: Client, room: str, order: str) -> None:
     refused = await refusal(list_tracks(admin, room, order_by=order))
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert refused.fields == ("order_by",)
 
 
-async def test_reading_an_unknown_room_creates_none(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room_name: str
-) -> None:
+async def test_reading_an_unknown_room_creates_none(admin: Client, livekit: LiveKitProcess, room_name: str) -> None:
     await refusal(list_tracks(admin, room_name))
     await refusal(admin.GetTrack(tracks_pb2.GetTrackRequest(room=room_name, track_sid="TR_x")))
     assert await rooms(livekit, room_name) == []

@@ -189,6 +189,7 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"{name} is no text")
+    value.encode()  # JSON can escape what is no Unicode text; names go into logs and keys
     return value
 
 

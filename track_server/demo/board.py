@@ -57,6 +57,8 @@ class Board:
         self.lines_ever = 0
         self.kinds: Counter[str] = Counter()
         """Events by kind."""
+        self.viewer_heard_s = time.monotonic()
+        """When the viewer told last what it receives, in seconds of the monotonic clock."""
         self.reports_received = 0
         self.reports_measured: Counter[str] = Counter()
         """By SID: reports with at least one number in them."""
@@ -87,6 +89,7 @@ class Board:
 
     def hear_viewer(self, receptions: Sequence[Reception]) -> None:
         """What the viewer receives."""
+        self.viewer_heard_s = time.monotonic()
         self._receptions = {reception.sid: reception for reception in receptions}
 
     def hear_publication(self, publication: Publication) -> None:
@@ -124,6 +127,11 @@ class Board:
         """What the viewer received of all the tracks that it had, oldest first."""
         sids = [entry.track_sid for entry in publication.lineage]
         return [self._receptions[sid] for sid in sids if sid in self._receptions]
+
+    def name_of(self, track_sid: str) -> str:
+        """A track's publisher and name, or its SID where it is not in the room."""
+        track = self._tracks.get(track_sid)
+        return f"{track.participant_identity}/{track.name}" if track is not None else track_sid
 
     def to_subscribe(self) -> list[str]:
         """Media tracks that the viewer was not subscribed to yet."""

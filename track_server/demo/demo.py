@@ -15,20 +15,20 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
+from track_server.demo.activities import Activities
 from track_server.demo.board import Board
 from track_server.demo.client import Client, client, reason_of
 from track_server.demo.film import make_film
 from track_server.demo.introduction import Introduction, introduction
 from track_server.demo.livekit_server import find_livekit_server, livekit_server
 from track_server.demo.processes import ChildProcess, DemoError
-from track_server.demo.programme import NAMES, Item, programme
+from track_server.demo.programme import NAMES
 from track_server.demo.reception import Reception
 from track_server.demo.screen import Screen
 from track_server.demo.service import ROOM, track_service
 from track_server.demo.summary import Lines, print_summary
 from track_server.demo.verdict import checks, flow, flowing
-from track_server.demo.viewing import VIEWER, ViewerProcess, viewer
-from track_server.demo.wording import subscription_word
+from track_server.demo.viewing import ViewerProcess, viewer
 
 DEFAULT_WAIT_S: Final = 60.0
 _LEAST_S: Final = 1.0
@@ -56,7 +56,7 @@ def run(
     one. ``livekit_server``: the program; None for the one on PATH.
     """
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not _can_draw(console):
         console = Console(highlight=False, width=_PLAIN_COLUMNS)
     demo = Demo(console, seconds=seconds, port=port, media_workers=media_workers, wait_s=wait_seconds)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -76,11 +76,10 @@ class Demo:
         self._wait_s = wait_s
         self._board = Board()
         self._stop = asyncio.Event()
-        self._watching = asyncio.Event()
         self._showing = False
         self._flowing_since: float | None = None
         self._before: dict[str, Reception] = {}
-        self._begun = time.monotonic()
+        self._begun = self._before_s = time.monotonic()
 
     async def run(self, program: str | None) -> int:
         """See `run`."""
@@ -167,16 +166,13 @@ class Demo:
         self, calls: Client, view: ViewerProcess, about: Introduction, processes: list[ChildProcess]
     ) -> None:
         self._board.info = await calls.server_info()
-        self._begun = time.monotonic()
+        self._begun = self._before_s = time.monotonic()
         self._showing = True
         async with asyncio.TaskGroup() as group:
             jobs: list[Coroutine[Any, Any, None]] = [
                 self._draw(about),
-                self._watch(calls),
-                self._follow_reports(calls),
+                *Activities(self._board, calls, min(_PUBLISH_S, self._wait_s)).all(),
                 view.follow(self._board.hear_viewer),
-                self._publish(calls),
-                self._subscribe(calls),
                 *(_guard(process) for process in processes),
             ]
             tasks = [group.create_task(job) for job in jobs]
@@ -186,12 +182,14 @@ class Demo:
 
     async def _until_over(self) -> None:
         while not self._stop.is_set():
+            # Not wait_for: in Python 3.11 that can lose a cancellation.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _TICK_S)
+                async with asyncio.timeout(_TICK_S):
+                    await self._stop.wait()
             now = time.monotonic()
             if self._flowing_since is None and flowing(self._board):
                 self._flowing_since = now
-                self._before = self._board.all_receptions()
+                self._before, self._before_s = self._board.all_receptions(), self._board.viewer_heard_s
                 self._board.note("flowing", f"media flows on all {len(NAMES)} tracks")
             if self._seconds is None:
                 continue
@@ -201,59 +199,17 @@ class Demo:
                 self._board.problems.append(f"media did not flow on every track after {now - self._begun:.0f} s")
                 return
 
-    # What goes on beside
-
-    async def _watch(self, calls: Client) -> None:
-        async for message in calls.watch():
-            self._board.hear_event(message)
-            self._watching.set()
-
-    async def _follow_reports(self, calls: Client) -> None:
-        async for message in calls.reports():
-            self._board.hear_reports(message)
-
-    async def _publish(self, calls: Client) -> None:
-        # Watched first, so that the events of the beginning are shown too.
-        await self._watching.wait()
-        await asyncio.gather(*(self._publish_one(calls, item) for item in programme()))
-
-    async def _publish_one(self, calls: Client, item: Item) -> None:
-        try:
-            self._board.hear_publication(await calls.publish(item, min(_PUBLISH_S, self._wait_s)))
-        except grpc.aio.AioRpcError as error:
-            self._problem(f"{item.spec.name} could not be published: {reason_of(error)}")
-
-    async def _subscribe(self, calls: Client) -> None:
-        """Have TrackService subscribe the viewer to every media track that appears."""
-        while True:
-            sids = self._board.to_subscribe()
-            if sids:
-                self._board.subscribed.update(dict.fromkeys(sids, "asked"))
-                try:
-                    for result in await calls.subscribe(VIEWER, sids):
-                        outcome = subscription_word(result)
-                        self._board.subscribed[result.subscription.track_sid] = outcome
-                        self._board.note("subscribed", f"{VIEWER} to {result.subscription.track_sid}: {outcome}")
-                except grpc.aio.AioRpcError as error:
-                    # A track may be gone by then; one that is there is asked for again.
-                    self._board.note("problem", f"UpdateSubscriptions: {reason_of(error)}")
-                    for sid in sids:
-                        self._board.subscribed.pop(sid, None)
-                    await asyncio.sleep(1)
-            await asyncio.sleep(_TICK_S)
-
-    def _problem(self, sentence: str) -> None:
-        self._board.problems.append(sentence)
-        self._board.note("problem", sentence)
-
     # What is shown
 
     async def _draw(self, about: Introduction) -> None:
-        if self._console.is_terminal:
-            with Screen(self._console, self._board, about, self._status) as screen:
-                while True:
+        if _can_draw(self._console):
+            with contextlib.suppress(OSError), Screen(self._console, self._board, about, self._status) as screen:
+                while _can_draw(self._console):
                     screen.draw()
                     await asyncio.sleep(_DRAW_S)
+            # The terminal is gone without a word (SIGHUP is the usual one).
+            self._stop.set()
+            return
         lines = Lines(self._console, self._board)
         next_tables = time.monotonic() + _TABLES_S
         try:
@@ -274,11 +230,17 @@ class Demo:
         return f"media flows since {span:.0f}{limit} s"
 
     def _conclude(self) -> bool:
-        span_s = max(_TICK_S, time.monotonic() - (self._flowing_since or self._begun))
+        # From what the viewer told then to what it told last.
+        span_s = max(_TICK_S, self._board.viewer_heard_s - self._before_s)
         flows = {name: flow(self._board, name, self._before, span_s) for name in NAMES}
         found = checks(self._board, flows, time.time())
         print_summary(self._console, self._board, list(flows.values()), found, span_s, self._flowing_since is not None)
         return all(check.holds for check in found)
+
+
+def _can_draw(console: Console) -> bool:
+    """Whether there is a terminal to draw on; FORCE_COLOR makes rich say so of any output."""
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
 
 
 async def _guard(process: ChildProcess) -> None:

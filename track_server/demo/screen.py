@@ -1,5 +1,6 @@
 """The live screen: what the board knows, drawn to fit the terminal."""
 
+import enum
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -31,8 +32,11 @@ from track_server.demo.wording import (
 )
 
 _WIDE: Final = 140
-"""From so many columns on there is room for more."""
+_NARROW: Final = 98
+"""From so many columns on there is room for more, and below so many for less."""
 _TALL: Final = 40
+_LOW: Final = 28
+"""The same in lines."""
 _FRAME_ROWS: Final = 3
 """Of a panel with a table: two borders and the head."""
 _LEAST_EVENTS: Final = 5
@@ -63,6 +67,14 @@ _EVENT_STYLES: Final = {
 }
 
 
+class Extent(enum.IntEnum):
+    """How many columns a table may have."""
+
+    NARROW = 0
+    USUAL = 1
+    WIDE = 2
+
+
 class Screen:
     """The terminal, for as long as the context lasts; then it is as it was before."""
 
@@ -88,7 +100,7 @@ class Screen:
     def picture(self) -> RenderableType:
         """What is drawn, for the console's size."""
         width, height = self._console.size
-        wide = width >= _WIDE
+        extent = Extent.WIDE if width >= _WIDE else Extent.NARROW if width < _NARROW else Extent.USUAL
         rows = self._board.rows()
         calls = self._calls(width - 1, height)
         spare = height - 1 - len(calls) - 2 * _FRAME_ROWS - _LEAST_EVENTS
@@ -99,18 +111,20 @@ class Screen:
         layout.split_column(
             Layout(self._head(), size=1),
             Layout(
-                _panel(f"Tracks of the room, and what the viewer receives{more}", tracks(shown, wide)), size=panel_rows
+                _panel(f"Tracks of the room, and what the viewer receives{more}", tracks(shown, extent)),
+                size=panel_rows,
             ),
             Layout(
                 _panel(
                     "Quality reports",
-                    qualities(shown, wide),
+                    qualities(shown, extent),
                     f"loss to age: PUBLISHER_STATS · SFU to told: SFU_SCORE · {ABSENT} not measured",
                 ),
                 size=panel_rows,
             ),
             Layout(self._events(height - 1 - len(calls) - 2 * panel_rows - 2)),
-            Layout(Group(*calls), size=len(calls)),
+            # A size of 0 would mean any.
+            *([Layout(Group(*calls), size=len(calls))] if calls else []),
         )
         return layout
 
@@ -120,6 +134,7 @@ class Screen:
         line.add_column(justify="right")
         title = Text.assemble((" TrackService ", "bold black on cyan"), " ", (self._status(), "bold"))
         about = f"LiveKit {self._board.info.livekit.version or ABSENT} · {self._introduction.address} · "
+        about = about if self._console.width >= _NARROW else ""
         line.add_row(title, Text.assemble((about, "dim"), ("Ctrl-C ends ", "bold")))
         return line
 
@@ -133,6 +148,8 @@ class Screen:
         return _panel("Events", table)
 
     def _calls(self, width: int, height: int) -> list[Text]:
+        if height < _LOW:
+            return []
         shown = self._introduction.calls(self._board, width)[: 3 if height >= _TALL else 1]
         lines = [Text(" Call it from another terminal:", "bold")]
         for call in shown:
@@ -150,10 +167,12 @@ def event_cells(line: EventLine) -> tuple[Text, Text, Text]:
     )
 
 
-def tracks(rows: Sequence[Row], wide: bool) -> Table:
+def tracks(rows: Sequence[Row], extent: Extent) -> Table:
     """The tracks, and what the viewer receives of them."""
     table = _table(("track", "left"), ("type", "left"), ("published as", "left"), ("state", "left"))
-    received = ["received", "fps", "latency", "frames"] + (["bitrate", "lost", "level"] if wide else [])
+    received = ["received", "fps", "delay" if extent == Extent.NARROW else "latency", "frames"] + (
+        ["bitrate", "lost", "level"] if extent == Extent.WIDE else []
+    )
     for heading in received:
         table.add_column(Text(heading, "bold"), justify="right", no_wrap=True)
     for row in rows:
@@ -163,7 +182,7 @@ def tracks(rows: Sequence[Row], wide: bool) -> Table:
             what = size(got.width, got.height) if got.kind == "video" else number(got.frequency_hz, 0, " Hz")
         cells = [
             Text(f"{row.identity}/{row.name}", "bold"),
-            Text(_kind(row)),
+            Text(_kind(row, extent)),
             Text(shape(row.track) if row.track is not None else ABSENT),
             _state(row),
             Text(what),
@@ -171,7 +190,7 @@ def tracks(rows: Sequence[Row], wide: bool) -> Table:
             Text(number(got.latency_ms if got else None, 0, " ms"), "cyan"),
             Text(number(got.frames if got else None), "green" if got and got.frames else "dim"),
         ]
-        if wide:
+        if extent == Extent.WIDE:
             cells += [
                 Text(bitrate(got.bitrate_bps if got else None)),
                 Text(number(got.lost if got else None)),
@@ -181,36 +200,47 @@ def tracks(rows: Sequence[Row], wide: bool) -> Table:
     return table
 
 
-def qualities(rows: Sequence[Row], wide: bool) -> Table:
+def qualities(rows: Sequence[Row], extent: Extent) -> Table:
     """The newest quality report of each track."""
     table = _table(("track", "left"))
-    for heading in ("loss", "jitter", "RTT", "bitrate", "fps", "sent", "age", "SFU", "score", "told"):
-        table.add_column(Text(heading, "bold"), justify="right", no_wrap=True)
-    if wide:
+    headings = ["loss", "jitter", "RTT", "bitrate", "fps", "sent", "age", "SFU", "score", "told"]
+    narrow = extent == Extent.NARROW
+    for heading in headings:
+        if not (narrow and heading in _WHERE_ROOM_IS):
+            table.add_column(Text(heading, "bold"), justify="right", no_wrap=True)
+    if extent == Extent.WIDE:
         table.add_column(Text("layers sent", "bold"), no_wrap=True, ratio=1, overflow="ellipsis")
     for row in rows:
-        stats = sample_of(row.report, QualitySource.QUALITY_SOURCE_PUBLISHER_STATS)
-        sfu = sample_of(row.report, QualitySource.QUALITY_SOURCE_SFU_SCORE)
-        width, height = measured(stats, "width"), measured(stats, "height")
-        level = sfu.connection_quality if sfu is not None else ConnectionQuality.CONNECTION_QUALITY_UNSPECIFIED
-        cells = [
-            Text(f"{row.identity}/{row.name}", "bold"),
-            Text(number(measured(stats, "loss_percent"), 1, " %")),
-            Text(number(measured(stats, "jitter_ms"), 1, " ms")),
-            Text(number(measured(stats, "rtt_ms"), 1, " ms")),
-            Text(bitrate(measured(stats, "bitrate_bps"))),
-            Text(number(measured(stats, "frames_per_second"))),
-            Text(size(int(width or 0), int(height or 0))),
-            Text(number(age_s(stats), 1, " s"), "dim"),
-            Text(quality_word(level), _QUALITY_STYLES.get(level, "")),
-            Text(number(measured(sfu, "score"), 2)),
-            Text(number(age_s(sfu), 0, " s"), "dim"),
-        ]
-        if wide:
-            layers = stats.layers if stats is not None else ()
-            cells.append(Text("  ".join(map(_layer, layers)) or ABSENT, "dim"))
-        table.add_row(*cells)
+        cells = _quality_cells(row)
+        if narrow:
+            cells = [cell for heading, cell in zip(headings, cells, strict=True) if heading not in _WHERE_ROOM_IS]
+        if extent == Extent.WIDE:
+            stats = sample_of(row.report, QualitySource.QUALITY_SOURCE_PUBLISHER_STATS)
+            cells.append(Text("  ".join(map(_layer, stats.layers if stats is not None else ())) or ABSENT, "dim"))
+        table.add_row(Text(f"{row.identity}/{row.name}", "bold"), *cells)
     return table
+
+
+_WHERE_ROOM_IS: Final = frozenset({"sent", "told"})
+
+
+def _quality_cells(row: Row) -> list[Text]:
+    stats = sample_of(row.report, QualitySource.QUALITY_SOURCE_PUBLISHER_STATS)
+    sfu = sample_of(row.report, QualitySource.QUALITY_SOURCE_SFU_SCORE)
+    width, height = measured(stats, "width"), measured(stats, "height")
+    level = sfu.connection_quality if sfu is not None else ConnectionQuality.CONNECTION_QUALITY_UNSPECIFIED
+    return [
+        Text(number(measured(stats, "loss_percent"), 1, " %")),
+        Text(number(measured(stats, "jitter_ms"), 1, " ms")),
+        Text(number(measured(stats, "rtt_ms"), 1, " ms")),
+        Text(bitrate(measured(stats, "bitrate_bps"))),
+        Text(number(measured(stats, "frames_per_second"))),
+        Text(size(int(width or 0), int(height or 0))),
+        Text(number(age_s(stats), 1, " s"), "dim"),
+        Text(quality_word(level), _QUALITY_STYLES.get(level, "")),
+        Text(number(measured(sfu, "score"), 2)),
+        Text(number(age_s(sfu), 0, " s"), "dim"),
+    ]
 
 
 def _layer(layer: LayerSample) -> str:
@@ -220,9 +250,11 @@ def _layer(layer: LayerSample) -> str:
     return f"{layer.rid or 'one'} {number(height)}p{number(fps)} {bitrate(rate)}"
 
 
-def _kind(row: Row) -> str:
+def _kind(row: Row, extent: Extent) -> str:
     if row.track is None:
         return ABSENT
+    if extent == Extent.NARROW:
+        return type_word(row.track)
     return f"{type_word(row.track)} {source_word(row.track)}".strip()
 
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from track_server.demo.board import Board
-from track_server.demo.screen import event_cells, qualities, tracks
+from track_server.demo.screen import Extent, event_cells, qualities, tracks
 from track_server.demo.verdict import Check, Flow
 from track_server.demo.wording import ABSENT, bitrate, number, size, totals
 
@@ -32,9 +32,9 @@ class Lines:
         """Print tracks and quality."""
         rows = self._board.rows()
         self._console.print()
-        self._console.print(tracks(rows, wide=True))
+        self._console.print(tracks(rows, Extent.WIDE))
         self._console.print()
-        self._console.print(qualities(rows, wide=True))
+        self._console.print(qualities(rows, Extent.WIDE))
         self._console.print()
 
 

@@ -59,7 +59,8 @@ def quality_word(level: ConnectionQuality.ValueType) -> str:
 
 def shape(track: Track) -> str:
     """What a track is declared to be: its size, how many layers, its codec."""
-    codec = track.mime_type.partition("/")[2]
+    # RED is the name of a format, and looks like a colour where it stands alone.
+    codec = track.mime_type if track.type == TrackType.TRACK_TYPE_AUDIO else track.mime_type.partition("/")[2]
     parts = [size(track.width, track.height)] if track.width else []
     if len(track.layers) > 1:
         parts.append(f"{len(track.layers)} layers")
@@ -120,7 +121,8 @@ def describe(happened: RoomEvent | RoomSnapshot) -> str:
 
 
 def _track(track: Track) -> str:
-    what = " ".join(part for part in (type_word(track), source_word(track), shape(track)) if part not in ("", ABSENT))
+    kind = "" if track.type == TrackType.TRACK_TYPE_AUDIO else type_word(track)
+    what = " ".join(part for part in (kind, source_word(track), shape(track)) if part not in ("", ABSENT))
     return f"{track.participant_identity}/{track.name}: {what}, {track.sid}"
 
 

@@ -1,6 +1,7 @@
 """The way out: no new calls, and streams that end."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from track_server import errors
@@ -10,6 +11,7 @@ from track_server.interceptors.method import Method
 # Callers' own service. Probes are answered to the last, and media sessions are needed by calls that still run.
 _DRAINED: Final = "track.v1."
 _RETRY_S: Final = 1.0
+_LAST_WORD_S: Final = 0.1
 
 
 class Draining:
@@ -27,10 +29,15 @@ class Draining:
     def begin(self) -> None:
         """From now on refuse calls of TrackService, and end its streams, both with UNAVAILABLE and RetryInfo.
 
-        Unary calls that run go on. Health, reflection and MediaService go on altogether, until `end_streams`.
+        Unary calls that run go on. Health, reflection and MediaService go on altogether.
         """
         self._active = True
         self._end(lambda method: method.service.startswith(_DRAINED))
+
+    async def end_probes(self) -> None:
+        """End the streams of health and reflection, a moment after the last health was told, so that it arrives."""
+        await asyncio.sleep(_LAST_WORD_S)
+        self._end(lambda method: not method.ours)
 
     def end_streams(self) -> None:
         """End every stream, whatever its service, so that the server need not wait for them."""
@@ -67,7 +74,7 @@ class Draining:
             return streaming
         return unary if refused else inner
 
-    def _end(self, concerns: Any) -> None:
+    def _end(self, concerns: Callable[[Method], bool]) -> None:
         for task in [task for task, call in self._streams.items() if concerns(call.method)]:
             del self._streams[task]
             task.cancel()

@@ -61,10 +61,13 @@ class ErrorStatuses:
                     await _abort(call, _unexpected(call, error))
                 call.code = code_pb2.UNIMPLEMENTED
                 await call.context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method.path} is not served here")
-            except Exception as error:
-                if isinstance(error, aio.InternalError):  # the connection broke while a message was on its way
-                    call.code = code_pb2.CANCELLED
-                    raise
+            except aio.InternalError as error:
+                # The connection broke while a message was on its way. Aborted all the same: raised, it would fill the
+                # log with traces of gRPC's own, and a caller that is still there after all must not wait.
+                call.code = code_pb2.CANCELLED
+                call.cause = _cause(error)
+                await call.context.abort(grpc.StatusCode.CANCELLED, "the connection broke")
+            except Exception as error:  # noqa: BLE001  logged with its trace there
                 await _abort(call, _unexpected(call, error))
             if foreign:  # may have set a status and returned
                 call.code = _code_of(call.context)
@@ -140,7 +143,7 @@ async def _abort(call: Call, error: TrackError) -> NoReturn:
     call.code = error.code
     call.reason = ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
     if error.__cause__ is not None:
-        call.cause = f"{type(error.__cause__).__name__}: {error.__cause__}"[:_MAX_CAUSE_CHARS]
+        call.cause = _cause(error.__cause__)
     status = status_of(error)
     await call.context.abort(
         _STATUS[error.code],
@@ -148,6 +151,10 @@ async def _abort(call: Call, error: TrackError) -> NoReturn:
         ((REQUEST_ID, call.request_id), (_DETAILS, status.SerializeToString())),
     )
     raise AssertionError("abort returned")
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:_MAX_CAUSE_CHARS]
 
 
 def _unexpected(call: Call, error: BaseException) -> Internal:

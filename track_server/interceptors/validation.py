@@ -1,6 +1,6 @@
 """Requests become messages here, and are held against the contract's `buf.validate` rules."""
 
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Self
 
@@ -136,11 +136,12 @@ class _Received:
             await self._messages.aclose()
 
 
-def _writer(call: Call, encode: Callable[[Any], bytes]) -> Callable[[Any], Any]:
+def _writer(call: Call, encode: Callable[[Any], bytes]) -> Callable[[Any], Awaitable[None]]:
     send = call.context.write
 
-    async def write(message: Any) -> None:
-        await send(message if type(message) is bytes else encode(message))
+    # No coroutine of its own: a stream of small messages would pay a tenth for it.
+    def write(message: Any) -> Awaitable[None]:
         call.sent += 1
+        return send(message if type(message) is bytes else encode(message))
 
     return write

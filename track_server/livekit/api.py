@@ -18,6 +18,8 @@ DISPATCH_SERVICE: Final = "AgentDispatchService"
 
 # LiveKit itself waits 3 s for a participant's node before it says `unavailable`; longer than that it does not work.
 CALL_TIMEOUT_S: Final = 5.0
+# Given to every call: the client hands its own default, none at all, on to the session.
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
 
 _AWAY: Final = {
     ServerErrorCode.UNAVAILABLE,
@@ -57,7 +59,7 @@ class LiveKitApi:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S),
+            timeout=_TIMEOUT,
             connector=aiohttp.TCPConnector(limit=64),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -153,7 +155,9 @@ class LiveKitApi:
         if self._client is None:
             raise RuntimeError("LiveKitApi is used outside its `async with`")
         try:
-            return await self._client.request(service, method, request, {"authorization": f"Bearer {token}"}, answer)
+            return await self._client.request(
+                service, method, request, {"authorization": f"Bearer {token}"}, answer, timeout=_TIMEOUT
+            )
         except ServerError as error:
             raise _translated(error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -163,7 +167,8 @@ class LiveKitApi:
 def _translated(error: ServerError) -> TrackError:
     if error.code in _AWAY:
         return LiveKitUnavailable("LiveKit did not answer in time")
-    if error.code in _REFUSED:
+    # A token that does not verify is refused before the API is reached, in a form of its own.
+    if error.code in _REFUSED or error.status in (401, 403):
         return LiveKitCredentials(
             "LiveKit refuses this service's API key; check LIVEKIT_API_KEY and LIVEKIT_API_SECRET"
         )

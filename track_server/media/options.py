@@ -23,8 +23,8 @@ _SOURCES: Final = {
 }
 
 SIMULCAST_EDGE: Final = 960
-"""From this long edge on, in pixels, the SDK's layers differ in size. Its lower layers are fixed (320x180 and 640x360, or
-240x180 and 480x360 for 4:3): a smaller video would be sent twice in its full size."""
+"""From this long edge on, in pixels, the SDK's layers differ in size. Its lower layers are fixed (320x180 and 640x360,
+or 240x180 and 480x360 for 4:3): a smaller video would be sent twice in its full size."""
 
 
 def track_type(spec: PublicationSpec) -> TrackType.ValueType:

@@ -73,7 +73,7 @@ class Broadcast:
         try:
             seen = ticker.count
             yield ticker.first()
-            while await ticker.after(seen):
+            while ticker.count != seen or await ticker.after(seen):
                 seen = ticker.count
                 yield ticker.message
         finally:
@@ -119,7 +119,8 @@ class _Ticker:
         self._clock = clock
         self._made_s = -float("inf")
         self._ended = False
-        self._turn = asyncio.Event()
+        # Plain futures: with hundreds of readers, an Event's own bookkeeping costs as much as sending to them.
+        self._waiting: list[asyncio.Future[None]] = []
 
     def first(self) -> bytes:
         """What a new reader begins with."""
@@ -130,7 +131,9 @@ class _Ticker:
     async def after(self, seen: int) -> bool:
         """Returns true once there was a tick after the tick ``seen``, false where there will be none."""
         while self.count == seen and not self._ended:
-            await self._turn.wait()
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
         return self.count != seen
 
     async def run(self) -> None:
@@ -149,7 +152,7 @@ class _Ticker:
     def end(self) -> None:
         """Lets the readers go."""
         self._ended = True
-        self._turn.set()
+        self._wake()
 
     async def _tick(self) -> None:
         next_s = self._clock.now().monotonic_s + self.interval_s
@@ -157,11 +160,17 @@ class _Ticker:
             await self._clock.sleep(max(0.0, next_s - self._clock.now().monotonic_s))
             self._make()
             self.count += 1
-            turn, self._turn = self._turn, asyncio.Event()
-            turn.set()
+            self._wake()
             # Ticks that were missed are left out, and the beat is kept.
             behind_s = self._clock.now().monotonic_s - next_s
             next_s += self.interval_s * (1 + max(0, int(behind_s / self.interval_s)))
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            # One whose reader went away is cancelled.
+            if not turn.done():
+                turn.set_result(None)
 
     def _make(self) -> None:
         self.message = self._build(self.room, self._selection, self.interval_s)

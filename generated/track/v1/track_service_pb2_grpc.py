@@ -9,7 +9,7 @@ from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
 from track.v1 import server_info_pb2 as track_dot_v1_dot_server__info__pb2
 from track.v1 import tracks_pb2 as track_dot_v1_dot_tracks__pb2
 
-GRPC_GENERATED_VERSION = '1.76.0'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -29,7 +29,7 @@ if _version_not_supported:
     )
 
 
-class TrackServiceStub(object):
+class TrackServiceStub:
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
     metadata `authorization: Bearer TOKEN`. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
     where a field is at fault, RetryInfo where trying again helps.
@@ -108,7 +108,7 @@ class TrackServiceStub(object):
                 _registered_method=True)
 
 
-class TrackServiceServicer(object):
+class TrackServiceServicer:
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
     metadata `authorization: Bearer TOKEN`. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
     where a field is at fault, RetryInfo where trying again helps.
@@ -282,7 +282,7 @@ def add_TrackServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class TrackService(object):
+class TrackService:
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
     metadata `authorization: Bearer TOKEN`. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
     where a field is at fault, RetryInfo where trying again helps.

@@ -5,7 +5,7 @@ import warnings
 
 from track.media.v1 import media_service_pb2 as track_dot_media_dot_v1_dot_media__service__pb2
 
-GRPC_GENERATED_VERSION = '1.76.0'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class MediaServiceStub(object):
+class MediaServiceStub:
     """Hosted media sessions, seen from the server.
     """
 
@@ -42,7 +42,7 @@ class MediaServiceStub(object):
                 _registered_method=True)
 
 
-class MediaServiceServicer(object):
+class MediaServiceServicer:
     """Hosted media sessions, seen from the server.
     """
 
@@ -70,7 +70,7 @@ def add_MediaServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class MediaService(object):
+class MediaService:
     """Hosted media sessions, seen from the server.
     """
 

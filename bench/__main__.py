@@ -1,0 +1,69 @@
+"""`python -m bench`: measures, prints and keeps the figures."""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from rich.console import Console
+
+from bench import idle_rooms, list_participants, list_tracks, mutes, publications, reports
+from bench.figures import RESULTS, Figure, show, write
+from bench.processes import HelperFailedError
+from bench.stand import Effort, Stand, standing
+from tests.livekit_process import ToolMissingError
+
+MEASURES: Final[Mapping[str, Callable[[Stand], Awaitable[list[Figure]]]]] = {
+    "list_tracks": list_tracks.measure,
+    "list_participants": list_participants.measure,
+    "idle_rooms": idle_rooms.measure,
+    "mutes": mutes.measure,
+    "publications": publications.measure,
+    "reports": reports.measure,
+}
+
+
+def main() -> int:
+    """The command; returns its exit status: 0 where everything was measured, whether the goals hold or not."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=MEASURES, help="measure this alone; may be given again")
+    parser.add_argument("--quick", action="store_true", help="short and rough, to see that it works")
+    given = parser.parse_args()
+    whole = not (given.only or given.quick)
+    console = Console(stderr=False, width=None if sys.stdout.isatty() else 160)
+    try:
+        figures = uvloop.run(_measure(given.only or list(MEASURES), Effort.quick() if given.quick else Effort.full()))
+    except (ToolMissingError, HelperFailedError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    show(figures, console)
+    if whole:
+        write(figures, RESULTS)
+    else:
+        sys.stderr.write("A part, or a quick run: bench/results.json stays as it was.\n")
+    return 0
+
+
+async def _measure(names: Sequence[str], effort: Effort) -> list[Figure]:
+    figures: list[Figure] = []
+    # Processes of ours import as we do, wherever we were started.
+    os.chdir(RESULTS.parent.parent)
+    for name in names:
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            # A LiveKit of its own each: no figure sees rooms of another.
+            async with standing(Path(directory), effort) as stand:
+                figures += await MEASURES[name](stand)
+        sys.stderr.write(f"{name}: measured in {time.monotonic() - begun:.0f} s\n")
+        await asyncio.sleep(0.5)
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

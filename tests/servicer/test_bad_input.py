@@ -1,0 +1,199 @@
+"""Bad input: each gets the right status with details, and leaves nothing behind."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import duration_pb2
+
+from tests.livekit_process import LiveKitProcess
+from tests.servicer.commands import DATA, TONE
+from tests.servicer.refusals import first, refusal
+from tests.servicer.rooms import rooms
+from tests.track_process import Client, TrackProcess
+from track.v1 import event_pb2, publication_pb2, quality_pb2, tracks_pb2
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+LONG = "x" * 257
+
+Pub = publication_pb2
+Spec = publication_pb2.PublicationSpec
+
+
+def every_request(**fields: Any) -> dict[str, Any]:
+    """A request of each RPC that speaks of a room, valid but for ``fields``."""
+    sub = tracks_pb2.SubscriptionUpdate(participant_identity="a", track_sid="TR_a", subscribe=True)
+    ref = tracks_pb2.TrackRef(track_sid="TR_a")
+    return {
+        "PublishTrack": Pub.PublishTrackRequest(spec=TONE, **fields),
+        "UnpublishTrack": Pub.UnpublishTrackRequest(publication_id="PUB_a", **fields),
+        "GetPublication": Pub.GetPublicationRequest(publication_id="PUB_a", **fields),
+        "ListPublications": Pub.ListPublicationsRequest(**fields),
+        "GetTrack": tracks_pb2.GetTrackRequest(track_sid="TR_a", **fields),
+        "ListTracks": tracks_pb2.ListTracksRequest(**fields),
+        "WatchEvents": event_pb2.WatchEventsRequest(**fields),
+        "MuteTracks": tracks_pb2.MuteTracksRequest(tracks=[ref], **fields),
+        "UnmuteTracks": tracks_pb2.UnmuteTracksRequest(tracks=[ref], **fields),
+        "UpdateSubscriptions": tracks_pb2.UpdateSubscriptionsRequest(updates=[sub], **fields),
+        "StreamQualityReports": quality_pb2.StreamQualityReportsRequest(**fields),
+        "GetQualityReport": quality_pb2.GetQualityReportRequest(track_sid="TR_a", **fields),
+    }
+
+
+def called(client: Client, rpc: str, request: Any) -> Any:
+    """The call, to be awaited; of a stream its first message."""
+    call = getattr(client, rpc)(request, timeout=20)
+    return first(call) if rpc in ("WatchEvents", "StreamQualityReports") else call
+
+
+ROOM_RPCS = sorted(every_request(room="r"))
+LIVE_ROOM_RPCS = sorted(set(ROOM_RPCS) - {"UnpublishTrack", "GetPublication", "ListPublications"})
+
+
+@pytest.mark.parametrize("name", ["", LONG], ids=["empty", "too long"])
+@pytest.mark.parametrize("rpc", ROOM_RPCS)
+async def test_a_room_name_that_is_none(admin: Client, rpc: str, name: str) -> None:
+    refused = await refusal(called(admin, rpc, every_request(room=name)[rpc]))
+    assert (refused.code, refused.reason) == (INVALID, "INVALID_FIELD")
+    assert refused.fields == ("room",)
+    assert refused.retry_s is None
+
+
+@pytest.mark.parametrize("rpc", LIVE_ROOM_RPCS)
+async def test_an_unknown_room(admin: Client, livekit: LiveKitProcess, room_name: str, rpc: str) -> None:
+    refused = await refusal(called(admin, rpc, every_request(room=room_name)[rpc]))
+    assert (refused.code, refused.reason, refused.fields) == (NOT_FOUND, "ROOM_NOT_FOUND", ("room",))
+    assert await rooms(livekit, room_name) == []
+
+
+@pytest.mark.parametrize(
+    ("rpc", "fields", "field"),
+    [
+        ("PublishTrack", {"participant_identity": LONG}, "participant_identity"),
+        ("PublishTrack", {"request_id": "x" * 129}, "request_id"),
+        ("MuteTracks", {"request_id": "x" * 129}, "request_id"),
+        ("StreamQualityReports", {"participant_identity": LONG}, "participant_identity"),
+        ("StreamQualityReports", {"track_sids": ["TR_a", "x"]}, "track_sids[1]"),
+        ("StreamQualityReports", {"track_sids": ["TR_a"] * 101}, "track_sids"),
+        ("StreamQualityReports", {"interval": duration_pb2.Duration(seconds=61)}, "interval"),
+        ("StreamQualityReports", {"interval": duration_pb2.Duration()}, "interval"),
+        ("ListTracks", {"page_size": -1}, "page_size"),
+        ("ListTracks", {"page_size": 1001}, "page_size"),
+        ("ListPublications", {"page_size": 1001}, "page_size"),
+        ("WatchEvents", {"cursor": "x" * 65}, "cursor"),
+    ],
+)
+async def test_a_field_out_of_its_range_is_named(
+    admin: Client, room: str, rpc: str, fields: dict[str, Any], field: str
+) -> None:
+    refused = await refusal(called(admin, rpc, with_fields(rpc, room, fields)))
+    assert (refused.code, refused.reason) == (INVALID, "INVALID_FIELD")
+    assert refused.fields == (field,)
+
+
+def with_fields(rpc: str, room: str, fields: dict[str, Any]) -> Any:
+    """The RPC's request with those fields on top."""
+    request = every_request(room=room)[rpc]
+    request.MergeFrom(type(request)(**fields))
+    return request
+
+
+SIDS = ["", "x", "TR_", "PA_abc", "TR_ab c", "TR_" + "x" * 61, "TR_ä", "DTR"]
+
+
+@pytest.mark.parametrize("sid", SIDS)
+async def test_a_sid_that_is_none(admin: Client, room: str, sid: str) -> None:
+    sub = tracks_pb2.SubscriptionUpdate(participant_identity="a", track_sid=sid)
+    cases: list[tuple[Any, str]] = [
+        (admin.GetTrack(tracks_pb2.GetTrackRequest(room=room, track_sid=sid)), "track_sid"),
+        (admin.GetQualityReport(quality_pb2.GetQualityReportRequest(room=room, track_sid=sid)), "track_sid"),
+        (
+            admin.MuteTracks(tracks_pb2.MuteTracksRequest(room=room, tracks=[tracks_pb2.TrackRef(track_sid=sid)])),
+            "tracks[0].track_sid",
+        ),
+        (
+            admin.UpdateSubscriptions(tracks_pb2.UpdateSubscriptionsRequest(room=room, updates=[sub])),
+            "updates[0].track_sid",
+        ),
+    ]
+    for call, field in cases:
+        refused = await refusal(call)
+        assert (refused.code, refused.reason, refused.fields) == (INVALID, "INVALID_FIELD", (field,))
+
+
+async def test_batches_are_bounded(admin: Client, room: str) -> None:
+    ref = tracks_pb2.TrackRef(track_sid="TR_a")
+    sub = tracks_pb2.SubscriptionUpdate(participant_identity="a", track_sid="TR_a")
+    nobody = tracks_pb2.SubscriptionUpdate(participant_identity="", track_sid="TR_a")
+    cases: list[tuple[Any, str]] = [
+        (admin.MuteTracks(tracks_pb2.MuteTracksRequest(room=room)), "tracks"),
+        (admin.MuteTracks(tracks_pb2.MuteTracksRequest(room=room, tracks=[ref] * 101)), "tracks"),
+        (admin.UnmuteTracks(tracks_pb2.UnmuteTracksRequest(room=room)), "tracks"),
+        (admin.UpdateSubscriptions(tracks_pb2.UpdateSubscriptionsRequest(room=room)), "updates"),
+        (admin.UpdateSubscriptions(tracks_pb2.UpdateSubscriptionsRequest(room=room, updates=[sub] * 501)), "updates"),
+        (
+            admin.UpdateSubscriptions(tracks_pb2.UpdateSubscriptionsRequest(room=room, updates=[nobody])),
+            "updates[0].participant_identity",
+        ),
+    ]
+    for call, field in cases:
+        refused = await refusal(call)
+        assert (refused.code, refused.reason, refused.fields) == (INVALID, "INVALID_FIELD", (field,))
+
+
+@pytest.mark.parametrize(
+    ("expression", "line", "column"),
+    [
+        ("track.nme == 'x'", 1, 6),
+        ("track.muted ==", 1, 15),
+        ("track.muted &&\n  nonsense", 2, 3),
+        ("track.name", 1, 1),
+        ("publication.muted", 1, 12),
+        ("1 + 1", 1, 1),
+    ],
+)
+async def test_a_bad_expression_tells_where(admin: Client, room: str, expression: str, line: int, column: int) -> None:
+    refused = await refusal(admin.ListTracks(tracks_pb2.ListTracksRequest(room=room, filter=expression)))
+    assert (refused.code, refused.reason, refused.fields) == (INVALID, "INVALID_EXPRESSION", ("filter",))
+    assert refused.metadata["line"] == str(line)
+    assert int(refused.metadata["column"]) == pytest.approx(column, abs=1)
+    other = Pub.ListPublicationsRequest(room=room, filter=expression.replace("publication", "track"))
+    assert (await refusal(admin.ListPublications(other))).reason == "INVALID_EXPRESSION"
+
+
+DAMAGES: list[Callable[[str], str]] = [
+    lambda _: "x",
+    lambda _: "%%%",
+    lambda _: "ä",
+    lambda token: token[1:],
+    lambda _: base64.urlsafe_b64encode(b'["x", null, {}]').decode(),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_page_token(admin: Client, room: str, damage: Callable[[str], str]) -> None:
+    for _ in range(2):
+        await admin.PublishTrack(Pub.PublishTrackRequest(room=room, spec=DATA, participant_identity="h"), timeout=20)
+    page = await admin.ListPublications(Pub.ListPublicationsRequest(room=room, page_size=1))
+    token = damage(page.next_page_token)
+    refused = await refusal(
+        admin.ListPublications(Pub.ListPublicationsRequest(room=room, page_size=1, page_token=token))
+    )
+    assert (refused.code, refused.reason, refused.fields) == (INVALID, "INVALID_PAGE_TOKEN", ("page_token",))
+
+
+async def test_bytes_that_are_no_request(track: TrackProcess, room_name: str) -> None:
+    token = track.token("admin", room_admin=True, room=room_name)
+    async with grpc.aio.insecure_channel(track.address) as channel:
+        call: Any = channel.unary_unary("/track.v1.TrackService/ListTracks")
+        refused = await refusal(call(b"\xff\xff\xff", metadata=(("authorization", f"Bearer {token}"),)))
+    assert (refused.code, refused.reason) == (INVALID, "INVALID_FIELD")
+
+
+async def test_a_request_that_is_too_large(admin: Client, room: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await admin.ListTracks(tracks_pb2.ListTracksRequest(room=room, filter="x" * 2_000_000))
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

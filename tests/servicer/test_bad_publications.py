@@ -1,0 +1,173 @@
+"""Publications that cannot be: each is refused with the field at fault, and leaves nothing behind."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import struct_pb2
+
+from tests.livekit_process import LiveKitProcess
+from tests.media.clips import write_clip
+from tests.servicer.commands import pattern
+from tests.servicer.refusals import refusal
+from tests.servicer.rooms import participants, rooms
+from tests.track_process import Client, TrackProcess
+from track.v1 import publication_pb2, track_pb2
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NOT_FOUND = grpc.StatusCode.NOT_FOUND
+LONG = "x" * 257
+
+Pub = publication_pb2
+Spec = publication_pb2.PublicationSpec
+
+
+def file(uri: str, **more: object) -> Spec:
+    """A file input."""
+    return Spec(file=Pub.FileInput(uri=uri, **more))  # type: ignore[arg-type]
+
+
+def labelled(**fields: object) -> Spec:
+    """A tone with those fields of PublicationSpec."""
+    return Spec(tone=Pub.ToneInput(), **fields)  # type: ignore[arg-type]
+
+
+def big_metadata() -> struct_pb2.Struct:
+    """More than 16 KiB."""
+    struct = struct_pb2.Struct()
+    struct.update({"text": "x" * 17_000})
+    return struct
+
+
+VIDEO = track_pb2.TRACK_TYPE_VIDEO
+AUDIO = track_pb2.TRACK_TYPE_AUDIO
+SPECS = [
+    # name, spec, code, reason, field
+    ("no input", Spec(), INVALID, "INVALID_FIELD", "spec.input"),
+    ("tone too low", Spec(tone=Pub.ToneInput(frequency_hz=19)), INVALID, "INVALID_FIELD", "spec.tone.frequency_hz"),
+    ("tone too loud", Spec(tone=Pub.ToneInput(level_dbfs=1)), INVALID, "INVALID_FIELD", "spec.tone.level_dbfs"),
+    (
+        "tone no number",
+        Spec(tone=Pub.ToneInput(frequency_hz=float("nan"))),
+        INVALID,
+        "INVALID_FIELD",
+        "spec.tone.frequency_hz",
+    ),
+    ("odd width", pattern(321, 180), INVALID, "INVALID_FIELD", "spec.video.width"),
+    ("too small", pattern(8, 8), INVALID, "INVALID_FIELD", "spec.video.width"),
+    ("too large", pattern(3842, 2160), INVALID, "INVALID_FIELD", "spec.video.width"),
+    ("width alone", pattern(320, 0), INVALID, "INVALID_OPTIONS", "spec.video.height"),
+    ("too many frames", pattern(fps=61), INVALID, "INVALID_FIELD", "spec.video.frames_per_second"),
+    ("bitrate too low", pattern(max_bitrate_bps=1000), INVALID, "INVALID_FIELD", "spec.video.max_bitrate_bps"),
+    ("bitrate negative", pattern(max_bitrate_bps=-1), INVALID, "INVALID_FIELD", "spec.video.max_bitrate_bps"),
+    ("no such codec", pattern(codec=99), INVALID, "INVALID_FIELD", "spec.video.codec"),
+    (
+        "simulcast of vp9",
+        pattern(codec=Pub.VIDEO_CODEC_VP9, simulcast=True),
+        INVALID,
+        "INVALID_OPTIONS",
+        "spec.video.simulcast",
+    ),
+    (
+        "simulcast of av1",
+        pattern(codec=Pub.VIDEO_CODEC_AV1, simulcast=True),
+        INVALID,
+        "INVALID_OPTIONS",
+        "spec.video.simulcast",
+    ),
+    ("video options of a tone", labelled(video=Pub.VideoOptions()), INVALID, "INVALID_OPTIONS", "spec.video"),
+    (
+        "audio options of a picture",
+        Spec(test_pattern=Pub.TestPatternInput(), audio=Pub.AudioOptions()),
+        INVALID,
+        "INVALID_OPTIONS",
+        "spec.audio",
+    ),
+    (
+        "audio bitrate",
+        labelled(audio=Pub.AudioOptions(max_bitrate_bps=1)),
+        INVALID,
+        "INVALID_FIELD",
+        "spec.audio.max_bitrate_bps",
+    ),
+    ("a camera that sounds", labelled(source=track_pb2.TRACK_SOURCE_CAMERA), INVALID, "INVALID_OPTIONS", "spec.source"),
+    ("no such source", labelled(source=77), INVALID, "INVALID_FIELD", "spec.source"),
+    ("name too long", labelled(name=LONG), INVALID, "INVALID_FIELD", "spec.name"),
+    ("metadata too large", labelled(metadata=big_metadata()), INVALID, "INVALID_OPTIONS", "spec.metadata"),
+    (
+        "data too often",
+        Spec(data=Pub.DataInput(frames_per_second=201)),
+        INVALID,
+        "INVALID_FIELD",
+        "spec.data.frames_per_second",
+    ),
+    ("data too small", Spec(data=Pub.DataInput(frame_bytes=15)), INVALID, "INVALID_FIELD", "spec.data.frame_bytes"),
+    (
+        "payload and size",
+        Spec(data=Pub.DataInput(frame_bytes=16, payload=b"x")),
+        INVALID,
+        "INVALID_OPTIONS",
+        "spec.data.frame_bytes",
+    ),
+    (
+        "payload too large",
+        Spec(data=Pub.DataInput(payload=b"x" * 65_537)),
+        INVALID,
+        "INVALID_FIELD",
+        "spec.data.payload",
+    ),
+    ("file not there", file("none.mp4"), NOT_FOUND, "MEDIA_NOT_FOUND", "spec.file.uri"),
+    ("file not media", file("words.txt"), INVALID, "MEDIA_INVALID", "spec.file.uri"),
+    ("media of another container", file("list.m3u8"), INVALID, "MEDIA_INVALID", "spec.file.uri"),
+    ("no stream of the type", file("silent.mkv", type=AUDIO), INVALID, "MEDIA_INVALID", "spec.file.type"),
+    ("a folder", file("."), NOT_FOUND, "MEDIA_NOT_FOUND", "spec.file.uri"),
+    ("outside by dots", file("../track.log"), INVALID, "MEDIA_NOT_ALLOWED", "spec.file.uri"),
+    ("outside absolutely", file("/etc/passwd"), INVALID, "MEDIA_NOT_ALLOWED", "spec.file.uri"),
+    ("outside by a link", file("link.txt"), INVALID, "MEDIA_NOT_ALLOWED", "spec.file.uri"),
+    ("scheme not allowed", file("ftp://example.com/a.mp4"), INVALID, "MEDIA_NOT_ALLOWED", "spec.file.uri"),
+    ("file scheme", file("file:///etc/passwd"), INVALID, "MEDIA_NOT_ALLOWED", "spec.file.uri"),
+    ("host not allowed", file("https://example.com/a.mp4"), INVALID, "MEDIA_NOT_ALLOWED", "spec.file.uri"),
+    ("control characters", file("a\nb.mp4"), INVALID, "INVALID_FIELD", "spec.file.uri"),
+    ("uri too long", file("x" * 2049), INVALID, "INVALID_FIELD", "spec.file.uri"),
+    ("no uri", file(""), INVALID, "INVALID_FIELD", "spec.file.uri"),
+    ("a file of data", file("silent.mkv", type=3), INVALID, "INVALID_FIELD", "spec.file.type"),
+]
+
+
+@pytest.fixture(scope="session")
+def media(track: TrackProcess) -> Path:
+    """The media folder, with files that are not to be played."""
+    folder = track.directory / "media"
+    write_clip(folder / "silent.mkv", 0.5, audio=False)
+    (folder / "words.txt").write_text("This is no media.\n" * 20)
+    (folder / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/a.ts\n")
+    (folder / "link.txt").symlink_to(track.directory / "track.log")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "reason", "field"), [case[1:] for case in SPECS], ids=[case[0] for case in SPECS]
+)
+async def test_a_publication_that_cannot_be_leaves_nothing_behind(
+    admin: Client,
+    livekit: LiveKitProcess,
+    media: Path,
+    room_name: str,
+    spec: Spec,
+    code: grpc.StatusCode,
+    reason: str,
+    field: str,
+) -> None:
+    request = Pub.PublishTrackRequest(room=room_name, create_room=True, spec=spec, participant_identity="host")
+    refused = await refusal(admin.PublishTrack(request, timeout=20))
+    assert (refused.code, refused.reason) == (code, reason), refused
+    assert field in refused.fields
+    assert str(media) not in refused.message
+    assert await rooms(livekit, room_name) == []
+    assert not (await admin.ListPublications(Pub.ListPublicationsRequest(room=room_name))).publications
+
+
+async def test_nobody_came_into_the_room_of_refused_commands(admin: Client, livekit: LiveKitProcess, room: str) -> None:
+    for spec in (Spec(), pattern(codec=Pub.VIDEO_CODEC_VP9, simulcast=True), file("none.mp4")):
+        await refusal(admin.PublishTrack(Pub.PublishTrackRequest(room=room, spec=spec), timeout=20))
+    assert await participants(livekit, room) == set()

@@ -1,0 +1,164 @@
+"""The calls in README.md and docs/ are real: each is run, in order, and answers what is written under it."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.livekit_process import TOOLS, LiveKitProcess
+from tests.participants import participant
+from tests.servicer.rooms import delete_room
+from tests.track_process import TrackProcess
+from track.v1 import track_service_pb2
+
+ROOT = Path(__file__).resolve().parents[1]
+ADDRESS = "localhost:50051"
+"""What the documents call the server."""
+ROOM = "demo"
+FAILS = "# fails"
+ENDLESS = "# until Ctrl-C"
+ENDLESS_S = 5.0
+CALL_S = 40.0
+
+_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_TOKEN = re.compile(r"^(?:\$ )?([A-Z]+)=\$\((track-server token .*)\)$")
+# What differs from run to run: ids by the name of their field, then every number.
+_NAMED_ID = re.compile(r'"(\w+)": "((?:PUB|D?TR|PA|RM)_\w+|[0-9a-f]{12}-\d+)"')
+_VOLATILE = re.compile(r"(?:PUB|pub|D?TR|PA|RM)_\w+|[0-9a-f]{12}-\d+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+# A first report may be made before LiveKit's first receiver report came.
+_LATER = re.compile(r'"(?:loss_percent|jitter_ms|rtt_ms)":')
+
+
+@dataclass
+class Command:
+    """A line of a console block, with the output that is written under it."""
+
+    document: str
+    line: str
+    output: list[str] = field(default_factory=list)
+
+    @property
+    def rpc(self) -> str:
+        """`TrackService/X`, or empty."""
+        match = re.search(r"track\.v1\.TrackService/(\w+)", self.line)
+        return match[1] if match else ""
+
+
+def documents() -> list[Path]:
+    """README.md, then docs/ by name."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(document: Path) -> Iterator[Command]:
+    """The lines that make a token or begin with grpcurl."""
+    for block in _BLOCK.findall(document.read_text()):
+        current = None
+        for line in block.replace("\\\n", " ").splitlines():
+            bare = line.removeprefix("$ ")
+            if bare.startswith("grpcurl ") or _TOKEN.match(line):
+                current = Command(document.name, bare)
+                yield current
+            elif line.startswith("$ "):
+                current = None
+            elif current is not None:
+                current.output.append(line)
+
+
+ALL = [command for document in documents() for command in commands(document)]
+
+
+def test_every_rpc_has_an_example() -> None:
+    methods = {method.name for method in track_service_pb2.DESCRIPTOR.services_by_name["TrackService"].methods}
+    assert {command.rpc for command in ALL} >= methods
+
+
+@pytest.mark.deadline(150)
+async def test_every_call_in_the_documents_works_and_answers_as_written(
+    track: TrackProcess, livekit: LiveKitProcess
+) -> None:
+    shell = Shell(track)
+    async with participant(livekit, ROOM, "viewer", auto_subscribe=False):
+        try:
+            for command in ALL:
+                await shell.run(command)
+        finally:
+            await delete_room(livekit, ROOM)
+
+
+class Shell:
+    """Runs commands as somebody who reads the documents does, whose ids are others than theirs."""
+
+    def __init__(self, track: TrackProcess) -> None:
+        self._address = track.address
+        self._ids: dict[str, str] = {}
+        self._environment = {
+            **os.environ,
+            "PATH": os.pathsep.join([str(TOOLS), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "LIVEKIT_API_KEY": track.livekit.api_key,
+            "LIVEKIT_API_SECRET": track.livekit.api_secret,
+        }
+
+    async def run(self, command: Command) -> None:
+        """Runs it, and holds it against what is written."""
+        place = f"{command.document}: {command.line}"
+        token = _TOKEN.match(command.line)
+        if token:
+            status, output = await self._bash(token[2])
+            assert status == 0, f"{place}\n{output}"
+            self._environment[token[1]] = output.strip()
+            return
+        line = command.line.replace(ADDRESS, self._address)
+        for written, real in self._ids.items():
+            line = line.replace(written, real)
+        endless = ENDLESS in command.line
+        status, output = await self._bash(line, endless=endless)
+        assert endless or (status == 0) == (FAILS not in command.line), f"{place}\n{output}"
+        assert output.strip(), place
+        self._learn(command.output, output)
+        real_lines = {_masked(text) for text in output.splitlines()}
+        written_lines = [text for text in command.output if text.strip(" .") and not _LATER.search(text)]
+        missing = [text for text in written_lines if _masked(text) not in real_lines]
+        assert not missing, f"{place}\nis not answered by {missing}, but by\n{output}"
+
+    async def _bash(self, line: str, *, endless: bool = False) -> tuple[int, str]:
+        """Exit status and output; what does not end by itself is interrupted."""
+        process = await asyncio.create_subprocess_exec(
+            "bash",
+            "-c",
+            f"exec {line}",
+            env=self._environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        reading = asyncio.create_task(process.communicate())
+        done, _ = await asyncio.wait([reading], timeout=ENDLESS_S if endless else CALL_S)
+        if not done:
+            process.send_signal(signal.SIGINT if endless else signal.SIGKILL)
+        output, _ = await reading
+        assert done or endless, f"{line}\ndoes not end"
+        assert process.returncode is not None
+        return process.returncode, output.decode()
+
+    def _learn(self, written: list[str], output: str) -> None:
+        """Which real ids stand for those that are written: the first of a name for the first, and so on."""
+        names: dict[str, list[str]] = {}
+        for name, value in _NAMED_ID.findall(output):
+            if value not in names.setdefault(name, []):
+                names[name].append(value)
+        taken: dict[str, list[str]] = {}
+        for name, value in _NAMED_ID.findall("\n".join(written)):
+            values = taken.setdefault(name, [])
+            if value not in values:
+                values.append(value)
+                if value not in self._ids and len(values) <= len(names.get(name, [])):
+                    self._ids[value] = names[name][len(values) - 1]
+
+
+def _masked(text: str) -> str:
+    return _VOLATILE.sub("#", text.strip().rstrip(","))

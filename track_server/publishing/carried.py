@@ -64,7 +64,7 @@ class Carried:
         """A worker has them now."""
         for publication in self.wanted():
             if publication.state in (PENDING, RESTARTING):
-                await self._book.save(lifecycle.move(publication, STARTING, now()))
+                await self._book.save(lifecycle.untroubled(lifecycle.move(publication, STARTING, now())))
 
     async def lost(self) -> None:
         """The worker that had them is gone."""

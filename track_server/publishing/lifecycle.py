@@ -90,6 +90,13 @@ def troubled(publication: Publication, problem: error_pb2.Problem) -> Publicatio
     return result
 
 
+def untroubled(publication: Publication) -> Publication:
+    """The same state, with nothing wrong any more."""
+    result = _copy(publication)
+    result.ClearField("problem")
+    return result
+
+
 def muted(publication: Publication, value: bool) -> Publication:
     """Muted or not."""
     result = _copy(publication)

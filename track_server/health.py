@@ -34,7 +34,7 @@ class LiveKitAddress:
 class Statuses(Protocol):
     """Where health is told."""
 
-    async def set(self, service: str, status: "health_pb2.HealthCheckResponse.ServingStatus.ValueType") -> None:
+    async def set(self, service: str, status: int) -> None:
         """Tells how a service is from now on."""
 
 

@@ -1,5 +1,6 @@
 """Who calls, and whether the call's declared permission is theirs in the request's room."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 from track_server.access.rules import room_check
@@ -20,9 +21,12 @@ class Authentication:
             return inner
         known, authenticate = self._authenticator.known, self._authenticator.authenticate
 
-        async def handle(request: Any, call: Call) -> Any:
-            principal = known(call.authorization)
-            call.principal = await authenticate(call.authorization) if principal is None else principal
+        def handle(request: Any, call: Call) -> Awaitable[Any]:
+            call.principal = known(call.authorization)
+            return inner(request, call) if call.principal is not None else verify(request, call)
+
+        async def verify(request: Any, call: Call) -> Any:
+            call.principal = await authenticate(call.authorization)
             return await inner(request, call)
 
         return handle
@@ -37,8 +41,9 @@ class Authorisation:
             return inner
         check = room_check(method.permission)
 
-        async def handle(request: Any, call: Call) -> Any:
+        # A coroutine of its own would be resumed through at every message of a stream.
+        def handle(request: Any, call: Call) -> Awaitable[Any]:
             check(call.caller, call.room)
-            return await inner(request, call)
+            return inner(request, call)
 
         return handle

@@ -1,7 +1,7 @@
 """The way out: no new calls, and streams that end."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from track_server import errors
@@ -49,10 +49,10 @@ class Draining:
         refused = method.service.startswith(_DRAINED)
         streams = self._streams
 
-        async def unary(request: Any, call: Call) -> Any:
+        def unary(request: Any, call: Call) -> Awaitable[Any]:
             if self._active:
                 raise _draining()
-            return await inner(request, call)
+            return inner(request, call)
 
         async def streaming(request: Any, call: Call) -> Any:
             if refused and self._active:

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -51,8 +51,9 @@ def registered(method: Method, behavior: Callable[..., Any]) -> "grpc.RpcMethodH
 
 
 def _unary(method: Method, behavior: Callable[..., Any]) -> Handler:
-    async def plain(request: Any, call: Call) -> Any:
-        return await behavior(request, call.context)
+    def plain(request: Any, call: Call) -> Awaitable[Any]:
+        answer: Awaitable[Any] = behavior(request, call.context)
+        return answer
 
     async def reading(requests: AsyncIterator[Any], call: Call) -> Any:
         return await behavior(requests, _StreamContext(call, requests))

@@ -54,12 +54,12 @@ class Messages:
             response = await inner(request, call)
             return response if type(response) is bytes else encode(response)
 
-        async def streaming_response(raw: bytes, call: Call) -> Any:
+        def streaming_response(raw: bytes, call: Call) -> Awaitable[Any]:
             request = read(raw)
             if method.has_room:
                 call.room = request.room
             call.write = _writer(call, encode)
-            await inner(request, call)
+            return inner(request, call)
 
         async def streaming_request(raws: AsyncIterable[bytes], call: Call) -> Any:
             async with aclosing(_Received(raws, call, read)) as requests:

@@ -79,7 +79,9 @@ class Reader:
         if live is None:
             select = _Selection(request)
             view = await self.view(request.room)
-            return select.page(view.model) + _freshness(view.freshness)
+            # Serialised messages, one after the other, are one message.
+            end = tracks_pb2.ListTracksResponse(freshness=view.freshness)
+            return select.page(view.model) + end.SerializeToString()
         kept = self._pages.get(live)
         if kept is None:
             kept = self._pages[live] = _Pages()
@@ -88,7 +90,9 @@ class Reader:
         page = pages.get(query)
         if page is None:
             page = pages[query] = _Selection(request).page(live.model)
-        return page + _freshness(live.freshness())
+        end = tracks_pb2.ListTracksResponse()
+        live.tell_freshness(end.freshness)
+        return page + end.SerializeToString()
 
 
 class _Selection:
@@ -114,11 +118,6 @@ class _Selection:
 
     def _position(self, track: track_pb2.Track) -> Position:
         return tuple(getattr(track, name) for name in self._names)
-
-
-def _freshness(freshness: track_pb2.Freshness) -> bytes:
-    """The end of a serialised page: concatenated, serialised messages are merged."""
-    return tracks_pb2.ListTracksResponse(freshness=freshness).SerializeToString()
 
 
 async def look(api: LiveKitApi, name: str, sid: str = "") -> RoomModel:

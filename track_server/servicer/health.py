@@ -11,14 +11,14 @@ from grpc_health.v1.health_pb2_grpc import HealthServicer
 _SERVICE_UNKNOWN: Final = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-class Health(HealthServicer):
+class Health(HealthServicer):  # type: ignore[misc]  # it has no types
     """See Health in its contract. The server's own name, "", is SERVING from the beginning."""
 
     def __init__(self) -> None:
-        self._statuses: dict[str, pb.HealthCheckResponse.ServingStatus.ValueType] = {"": pb.HealthCheckResponse.SERVING}
+        self._statuses: dict[str, int] = {"": pb.HealthCheckResponse.SERVING}
         self._changed = asyncio.Event()
 
-    async def set(self, service: str, status: "pb.HealthCheckResponse.ServingStatus.ValueType") -> None:
+    async def set(self, service: str, status: int) -> None:
         """Tells how a service is from now on."""
         if self._statuses.get(service) != status:
             self._statuses[service] = status

@@ -17,6 +17,8 @@ _START_S: Final = 30.0
 _ANSWER_S: Final = 180.0
 _END_S: Final = 10.0
 _LINE_LIMIT: Final = 16 * 1024 * 1024
+# What `track-server serve` sets for itself: the floors run on the same gRPC.
+_ENVIRONMENT: Final = {"GRPC_EXPERIMENTS": "-event_engine_listener,-event_engine_client"}
 
 
 class HelperFailedError(Exception):
@@ -67,6 +69,7 @@ class Helper:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_LIMIT,
+                env={**_ENVIRONMENT, **os.environ},
             )
         async with asyncio.timeout(_START_S):
             await self._answer("start")

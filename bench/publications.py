@@ -1,7 +1,9 @@
 """PublishTrack until the track is seen in the room, against connecting and publishing with the official SDK."""
 
 import asyncio
+import re
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from grpc import aio
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _GOAL: Final = 1.5
 _WARM_UP: Final = 2
 _SETTLE_S: Final = 0.5
+_ROOM: Final = re.compile(r'"room": "(bench-[0-9a-f]+)"')
 
 
 async def measure(stand: Stand) -> list[Figure]:
@@ -46,6 +49,8 @@ async def measure(stand: Stand) -> list[Figure]:
 
         await interleaved(_WARM_UP, ours, theirs)
         mine, peers = await interleaved(count, ours, theirs)
+    dispatches = _dispatch_ms(stand.livekit.log())
+    waits = f"; of ours, LiveKit's choice of a worker took {spread(dispatches)} ms" if dispatches else ""
     ratio = spread(mine).median / spread(peers).median
     note = (
         f"test pattern against an SDK source, 720p30 simulcast VP8, {count} of each, interleaved, each in another room"
@@ -53,8 +58,24 @@ async def measure(stand: Stand) -> list[Figure]:
         " `publish_track` in a process that has loaded the SDK; processes of both on both cores;"
         f" ms {spread([each * 1e3 for each in mine])} against {spread([each * 1e3 for each in peers])};"
         f" ratio of the medians; of pairs {ratios(mine, peers)}"
+        f"{waits}"
     )
     return [at_most("PublishTrack to live against connect and publish with the SDK", ratio, "ratio", _GOAL, note)]
+
+
+def _dispatch_ms(log: str) -> list[float]:
+    """How long LiveKit took from each CreateDispatch to its choice of a worker, in milliseconds, from its log."""
+    asked: dict[str, datetime] = {}
+    took: list[float] = []
+    for line in log.splitlines():
+        room = _ROOM.search(line)
+        if room is None:
+            continue
+        if "AgentDispatchService.CreateDispatch" in line:
+            asked[room[1]] = datetime.fromisoformat(line.split()[0])
+        elif "assigned job to worker" in line and room[1] in asked:
+            took.append((datetime.fromisoformat(line.split()[0]) - asked.pop(room[1])).total_seconds() * 1e3)
+    return took
 
 
 async def _publish(stub: "TrackServiceAsyncStub", stand: Stand, room: str) -> float:

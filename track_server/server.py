@@ -61,7 +61,7 @@ OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Clients may ping as often as every 10 s, with no call as well; who pings more is disconnected.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # A second server on the same port is a mistake, not a way to share the load.
     ("grpc.so_reuseport", 0),
 )

@@ -11,9 +11,22 @@ from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.media.viewer import viewer
 from tests.participants import microphone, participant
-from tests.servicer.commands import DATA, ENDED, LIVE, OBSERVED, TONE, pattern, publication, publish, unpublish, until
+from tests.servicer.commands import (
+    DATA,
+    DEADLINE_S,
+    ENDED,
+    LIVE,
+    OBSERVED,
+    TONE,
+    pattern,
+    publication,
+    publish,
+    unpublish,
+    until,
+)
 from tests.servicer.refusals import refusal
 from tests.servicer.rooms import delete_room, existing_room, participants, rooms
+from tests.servicer.streams import events
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2 as pb
 from track.v1 import track_pb2, tracks_pb2
@@ -142,10 +155,28 @@ async def test_an_identity_that_somebody_holds_is_refused_and_they_stay(
         assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "IDENTITY_IN_USE")
         assert refused.fields == ("participant_identity",)
         assert await publications(admin, room) == []
-        listed = await admin.ListTracks(tracks_pb2.ListTracksRequest(room=room))
-        assert [found.sid for found in listed.tracks] == [mine.sid]
         assert not gone.is_set()
         assert alice.isconnected()
+        async with asyncio.timeout(DEADLINE_S):  # LiveKit announces a track with its first packet
+            while True:
+                listed = await admin.ListTracks(tracks_pb2.ListTracksRequest(room=room))
+                if [found.sid for found in listed.tracks] == [mine.sid]:
+                    break
+                await asyncio.sleep(0.05)
+
+
+async def test_who_has_only_just_joined_is_not_thrown_out(admin: Client, livekit: LiveKitProcess, room: str) -> None:
+    async with events(admin, room) as stream:
+        await stream.snapshot()
+        # LiveKit tells others of a participant that publishes nothing 2 to 3 s after it joined.
+        async with participant(livekit, room, "alice", auto_subscribe=False) as alice:
+            gone = asyncio.Event()
+            alice.on("disconnected", lambda *_: gone.set())
+            request = pb.PublishTrackRequest(room=room, spec=TONE, participant_identity="alice")
+            refused = await refusal(admin.PublishTrack(request, timeout=20))
+            assert refused.reason == "IDENTITY_IN_USE"
+            assert (await stream.until("participant_joined")).identity == "alice"
+            assert not gone.is_set()
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one after the other"])
@@ -182,6 +213,28 @@ async def test_the_wait_ends_before_the_deadline_and_what_was_asked_stays_asked(
         ended = await unpublish(admin, waiting)
         assert ended.publication.state == ENDED
         assert await participants(livekit, room_name) == set()
+
+
+async def test_what_a_full_worker_cannot_take_waits_and_comes_when_there_is_room(
+    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str
+) -> None:
+    livekit = await start_livekit()
+    track = await start_track(livekit, {"TRACK_WORKER_MAX_SESSIONS": "1"})
+    async with track.client("admin", room_admin=True, room=room_name) as admin, existing_room(livekit, room_name):
+        first = await publish(admin, room_name, DATA, "one")
+        # The same participant needs no second place.
+        await publish(admin, room_name, TONE, "one")
+        request = pb.PublishTrackRequest(room=room_name, spec=DATA, participant_identity="two")
+        answer = await admin.PublishTrack(request, timeout=6)
+        assert answer.stage == pb.STAGE_REQUESTED
+        waiting = await until(admin, answer.publication, lambda found: found.HasField("problem"))
+        assert waiting.state == pb.PUBLICATION_STATE_PENDING
+        listed = await admin.ListPublications(pb.ListPublicationsRequest(room=room_name))
+        for found in listed.publications:
+            if found.participant_identity == first.participant_identity:
+                await unpublish(admin, found)
+        live = await until(admin, waiting, lambda found: found.state == LIVE)
+        assert not live.HasField("problem")
 
 
 async def test_a_deadline_too_short_begins_nothing(

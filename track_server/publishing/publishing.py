@@ -26,6 +26,7 @@ from track_server.publishing.book import Book
 from track_server.publishing.hosting import Sessions
 from track_server.publishing.lifecycle import ENDED, LIVE
 from track_server.publishing.spec import Stream, complete, type_of
+from track_server.rooms.reading import look
 from track_server.rooms.room import LiveRoom, now
 from track_server.rooms.rooms import Rooms
 
@@ -77,7 +78,7 @@ class Publishing:
         if request.create_room:
             await self._api.create_room(request.room)
         async with self._rooms.watch(request.room) as live:
-            self._refuse_taken(live, identity)
+            await self._refuse_taken(live, identity, made_up=identity == publication_id.lower())
             publication = lifecycle.begin(
                 Publication(
                     publication_id=publication_id,
@@ -140,9 +141,13 @@ class Publishing:
         """The room's publications that have not ended, oldest first."""
         return [found for found in self._book.of_room(room) if found.state != ENDED]
 
-    def _refuse_taken(self, live: LiveRoom, identity: str) -> None:
+    async def _refuse_taken(self, live: LiveRoom, identity: str, *, made_up: bool) -> None:
+        """``made_up``: the identity was made here, so nobody can hold it."""
         participant = live.model.participants.get(identity)
         session = self._sessions.find(live.name, identity)
+        if participant is None and session is None and not made_up:
+            # It may have joined a moment ago, which signalling does not tell yet.
+            participant = (await look(self._api, live.name)).participants.get(identity)
         if participant is not None and (session is None or not session.holds(participant)):
             raise IdentityInUse(
                 f"participant {identity!r} is in the room and not hosted by this service; joining would throw it out",

@@ -18,7 +18,10 @@ _ANSWER_S: Final = 180.0
 _END_S: Final = 10.0
 _LINE_LIMIT: Final = 16 * 1024 * 1024
 # What `track-server serve` sets for itself: the floors run on the same gRPC.
-_ENVIRONMENT: Final = {"GRPC_EXPERIMENTS": "-event_engine_listener,-event_engine_client"}
+_ENVIRONMENT: Final = {
+    "GRPC_EXPERIMENTS": "-event_engine_listener,-event_engine_client",
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+}
 
 
 class HelperFailedError(Exception):

@@ -10,7 +10,7 @@ from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, participant
 from tests.servicer.commands import DATA, TONE, pattern, publish
 from tests.servicer.rooms import existing_room
-from tests.track_process import TrackProcess
+from tests.track_process import Client, TrackProcess
 from track.v1.quality_pb2 import (
     CONNECTION_QUALITY_UNSPECIFIED,
     QUALITY_SOURCE_PUBLISHER_STATS,
@@ -23,20 +23,19 @@ from track.v1.quality_pb2 import (
     TrackQualityReport,
 )
 from track.v1.track_pb2 import FRESHNESS_SOURCE_WATCHED
-from track.v1.track_service_pb2_grpc import TrackServiceStub
 
 DEADLINE_S = 40.0
 
 
 @pytest_asyncio.fixture
-async def admin(track: TrackProcess, livekit: LiveKitProcess, room_name: str) -> AsyncIterator[TrackServiceStub]:
+async def admin(track: TrackProcess, livekit: LiveKitProcess, room_name: str) -> AsyncIterator[Client]:
     """An admin of this test's room, which exists."""
     async with existing_room(livekit, room_name), track.client("admin", room_admin=True, room=room_name) as client:
         yield client
 
 
 async def reports_until(
-    client: TrackServiceStub,
+    client: Client,
     request: StreamQualityReportsRequest,
     enough: Callable[[dict[str, TrackQualityReport]], bool],
 ) -> dict[str, TrackQualityReport]:
@@ -62,7 +61,7 @@ def sample_of(report: TrackQualityReport, source: QualitySource.ValueType) -> Qu
     return next((sample for sample in report.samples if sample.source == source), None)
 
 
-async def test_every_number_of_hosted_tracks_is_measured(admin: TrackServiceStub, room_name: str) -> None:
+async def test_every_number_of_hosted_tracks_is_measured(admin: Client, room_name: str) -> None:
     video = await publish(admin, room_name, pattern(960, 540, simulcast=True), "host")
     tone = await publish(admin, room_name, TONE, "host")
     data = await publish(admin, room_name, DATA, "host")
@@ -108,7 +107,7 @@ async def test_every_number_of_hosted_tracks_is_measured(admin: TrackServiceStub
     assert reports[video.track_sid].publication_id == video.publication_id
 
 
-async def test_one_report_comes_with_rates_without_a_stream(admin: TrackServiceStub, room_name: str) -> None:
+async def test_one_report_comes_with_rates_without_a_stream(admin: Client, room_name: str) -> None:
     tone = await publish(admin, room_name, TONE)
     call: Any = admin.GetQualityReport(GetQualityReportRequest(room=room_name, track_sid=tone.track_sid), timeout=30)
     answer = await call
@@ -117,9 +116,7 @@ async def test_one_report_comes_with_rates_without_a_stream(admin: TrackServiceS
     assert sample.bitrate_bps > 0
 
 
-async def test_a_guests_track_has_livekits_score_alone(
-    admin: TrackServiceStub, livekit: LiveKitProcess, room_name: str
-) -> None:
+async def test_a_guests_track_has_livekits_score_alone(admin: Client, livekit: LiveKitProcess, room_name: str) -> None:
     async with participant(livekit, room_name, "guest") as guest, camera(guest) as published:
         sid = published.sid
         reports = await reports_until(

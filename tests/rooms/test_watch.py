@@ -69,55 +69,61 @@ def server(request: pytest.FixtureRequest) -> LiveKitProcess:
 
 async def test_every_change_of_a_room_is_an_event_in_order(server: LiveKitProcess, room_name: str) -> None:
     grants = {"can_update_own_metadata": True}
-    async with rooms_of(server) as rooms, participant(server, room_name, "alice", **grants) as alice:
-        async with rooms.watch(room_name) as live:
-            reader = Reader(follow(live, None, list))
-            first = await reader.until(lambda message: message.HasField("snapshot"))
-            assert [found.identity for found in first.snapshot.participants] == ["alice"]
-            assert first.snapshot.freshness.source == track_pb2.FRESHNESS_SOURCE_WATCHED
-            publication = await microphone(alice)
-            published = (await reader.change("track_published")).track_published
-            assert published.sid == publication.sid
-            assert published.source == track_pb2.TRACK_SOURCE_MICROPHONE
-            assert published.type == track_pb2.TRACK_TYPE_AUDIO
-            assert published.participant_identity == "alice"
-            assert isinstance(publication.track, rtc.LocalAudioTrack)
-            publication.track.mute()
-            assert (await reader.change("track_muted")).track_muted.muted
-            publication.track.unmute()
-            assert not (await reader.change("track_unmuted")).track_unmuted.muted
-            await alice.local_participant.set_attributes({"role": "presenter"})
-            updated = await reader.until(lambda m: m.event.participant_updated.attributes.get("role") == "presenter")
-            assert updated.event.participant_updated.identity == "alice"
-            data = await alice.local_participant.publish_data_track(name="telemetry")
-            appeared = await reader.until(lambda m: m.event.track_published.sid == data.info.sid)
-            assert appeared.event.track_published.type == track_pb2.TRACK_TYPE_DATA
-            await data.unpublish()
-            assert (await reader.change("track_unpublished")).track_unpublished.sid == data.info.sid
-            async with participant(server, room_name, "bob"):
-                assert (await reader.change("participant_joined")).participant_joined.identity == "bob"
-            assert (await reader.change("participant_left")).participant_left.identity == "bob"
-            sequences = [Cursor.parse(message.cursor) for message in reader.messages]
-            assert sequences == sorted(set(sequences)), "a cursor came twice or out of order"
-            await reader.aclose()
+    async with (
+        rooms_of(server) as rooms,
+        participant(server, room_name, "alice", **grants) as alice,
+        rooms.watch(room_name) as live,
+    ):
+        reader = Reader(follow(live, None, list))
+        first = await reader.until(lambda message: message.HasField("snapshot"))
+        assert [found.identity for found in first.snapshot.participants] == ["alice"]
+        assert first.snapshot.freshness.source == track_pb2.FRESHNESS_SOURCE_WATCHED
+        publication = await microphone(alice)
+        published = (await reader.change("track_published")).track_published
+        assert published.sid == publication.sid
+        assert published.source == track_pb2.TRACK_SOURCE_MICROPHONE
+        assert published.type == track_pb2.TRACK_TYPE_AUDIO
+        assert published.participant_identity == "alice"
+        assert isinstance(publication.track, rtc.LocalAudioTrack)
+        publication.track.mute()
+        assert (await reader.change("track_muted")).track_muted.muted
+        publication.track.unmute()
+        assert not (await reader.change("track_unmuted")).track_unmuted.muted
+        await alice.local_participant.set_attributes({"role": "presenter"})
+        updated = await reader.until(lambda m: m.event.participant_updated.attributes.get("role") == "presenter")
+        assert updated.event.participant_updated.identity == "alice"
+        data = await alice.local_participant.publish_data_track(name="telemetry")
+        appeared = await reader.until(lambda m: m.event.track_published.sid == data.info.sid)
+        assert appeared.event.track_published.type == track_pb2.TRACK_TYPE_DATA
+        await data.unpublish()
+        assert (await reader.change("track_unpublished")).track_unpublished.sid == data.info.sid
+        async with participant(server, room_name, "bob"):
+            assert (await reader.change("participant_joined")).participant_joined.identity == "bob"
+        assert (await reader.change("participant_left")).participant_left.identity == "bob"
+        sequences = [Cursor.parse(message.cursor) for message in reader.messages]
+        assert sequences == sorted(set(sequences)), "a cursor came twice or out of order"
+        await reader.aclose()
 
 
 async def test_a_stream_resumes_after_its_cursor_without_loss(livekit: LiveKitProcess, room_name: str) -> None:
-    async with rooms_of(livekit) as rooms, participant(livekit, room_name, "alice") as alice:
-        async with rooms.watch(room_name) as live:
-            reader = Reader(follow(live, None, list))
-            first = await reader.until(lambda message: True)
-            await reader.aclose()
-            sid = (await microphone(alice)).sid
-            assert await live.until(lambda: sid in live.model.tracks, DEADLINE_S)
-            resumed = Reader(follow(live, Cursor.parse(first.cursor), list))
-            assert (await resumed.change("track_published")).track_published.sid == sid
-            assert not any(message.HasField("snapshot") for message in resumed.messages)
-            await resumed.aclose()
-            unknown = Reader(follow(live, Cursor("0" * 12, 3), list))
-            again = await unknown.until(lambda message: True)
-            assert again.snapshot.reason == event_pb2.SNAPSHOT_REASON_CURSOR_UNKNOWN
-            await unknown.aclose()
+    async with (
+        rooms_of(livekit) as rooms,
+        participant(livekit, room_name, "alice") as alice,
+        rooms.watch(room_name) as live,
+    ):
+        reader = Reader(follow(live, None, list))
+        first = await reader.until(lambda message: True)
+        await reader.aclose()
+        sid = (await microphone(alice)).sid
+        assert await live.until(lambda: sid in live.model.tracks, DEADLINE_S)
+        resumed = Reader(follow(live, Cursor.parse(first.cursor), list))
+        assert (await resumed.change("track_published")).track_published.sid == sid
+        assert not any(message.HasField("snapshot") for message in resumed.messages)
+        await resumed.aclose()
+        unknown = Reader(follow(live, Cursor("0" * 12, 3), list))
+        again = await unknown.until(lambda message: True)
+        assert again.snapshot.reason == event_pb2.SNAPSHOT_REASON_CURSOR_UNKNOWN
+        await unknown.aclose()
 
 
 async def test_the_sfu_rates_every_publisher(server: LiveKitProcess, room_name: str) -> None:
@@ -133,11 +139,15 @@ async def test_the_sfu_rates_every_publisher(server: LiveKitProcess, room_name: 
 
 
 async def test_watching_takes_no_place_and_is_not_seen(livekit: LiveKitProcess, room_name: str) -> None:
-    async with rooms_of(livekit) as rooms, participant(livekit, room_name, "alice") as alice:
-        async with rooms.watch(room_name) as live, participant(livekit, room_name, "bob"):
-            assert await live.until(lambda: "bob" in live.model.participants, DEADLINE_S)
-            assert set(live.model.participants) == {"alice", "bob"}
-            assert set(alice.remote_participants) <= {"bob"}
+    async with (
+        rooms_of(livekit) as rooms,
+        participant(livekit, room_name, "alice") as alice,
+        rooms.watch(room_name) as live,
+        participant(livekit, room_name, "bob"),
+    ):
+        assert await live.until(lambda: "bob" in live.model.participants, DEADLINE_S)
+        assert set(live.model.participants) == {"alice", "bob"}
+        assert set(alice.remote_participants) <= {"bob"}
 
 
 async def test_an_unknown_room_is_not_found_and_not_created(livekit: LiveKitProcess, room_name: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 import pytest_asyncio
 import uvloop
@@ -18,6 +19,10 @@ from tests.livekit_process import LiveKitProcess, ToolMissingError, tool
 from tests.track_process import TrackProcess
 
 _LEAK_GRACE_S = 2.0
+
+# How long an example takes tells of the machine, not of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 _TEST_DEADLINE_S = 90.0
 
 

@@ -112,6 +112,13 @@ async def test_the_same_identity_is_one_participant_and_none_is_one_each(
     assert await participants(livekit, room) == {"host", first.participant_identity, second.participant_identity}
 
 
+async def test_an_identity_can_be_used_again_at_once(admin: Client, room: str) -> None:
+    # The participant of before may still be on its way out of the room.
+    for turn in range(12):
+        await unpublish(admin, await publish(admin, room, DATA, "host"))
+        await asyncio.sleep(0.01 * (turn % 4))
+
+
 async def test_a_participant_publishes_as_itself_by_default(
     track: TrackProcess, livekit: LiveKitProcess, room: str
 ) -> None:

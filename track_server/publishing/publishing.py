@@ -25,6 +25,7 @@ from track_server.publishing import lifecycle
 from track_server.publishing.book import Book
 from track_server.publishing.hosting import Sessions
 from track_server.publishing.lifecycle import ENDED, LIVE
+from track_server.publishing.session import hosted
 from track_server.publishing.spec import Stream, complete, type_of
 from track_server.rooms.reading import look
 from track_server.rooms.room import LiveRoom, now
@@ -144,11 +145,10 @@ class Publishing:
     async def _refuse_taken(self, live: LiveRoom, identity: str, *, made_up: bool) -> None:
         """``made_up``: the identity was made here, so nobody can hold it."""
         participant = live.model.participants.get(identity)
-        session = self._sessions.find(live.name, identity)
-        if participant is None and session is None and not made_up:
+        if participant is None and not made_up and self._sessions.find(live.name, identity) is None:
             # It may have joined a moment ago, which signalling does not tell yet.
             participant = (await look(self._api, live.name)).participants.get(identity)
-        if participant is not None and (session is None or not session.holds(participant)):
+        if participant is not None and not hosted(live.name, participant):
             raise IdentityInUse(
                 f"participant {identity!r} is in the room and not hosted by this service; joining would throw it out",
                 field="participant_identity",

@@ -101,7 +101,7 @@ class HostedSession:
 
     def holds(self, participant: track_pb2.Participant) -> bool:
         """Whether a participant of the room is the one that this session hosts, or a ghost of it."""
-        return participant.attributes.get(SESSION_ATTRIBUTE) == self.session_id
+        return hosted(self.room, participant)
 
     async def run(self) -> None:
         """Hosts until nothing is wanted any more. Raises nothing but CancelledError."""
@@ -269,6 +269,11 @@ class HostedSession:
         if self._attachment is not None:
             interval = duration_of(self._stats_interval_s) if self._stats_interval_s is not None else None
             self._attachment.send(media.AttachResponse(desired=self.carried.desired(interval)))
+
+
+def hosted(room: str, participant: track_pb2.Participant) -> bool:
+    """Whether a participant is one that this service hosts or hosted: a ghost stays in the room for a moment."""
+    return participant.attributes.get(SESSION_ATTRIBUTE) == session_id(room, participant.identity)
 
 
 def session_id(room: str, identity: str) -> str:

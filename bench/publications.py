@@ -1,4 +1,4 @@
-"""PublishTrack until the track is seen in the room, against connecting and publishing with the official SDK."""
+"""PublishTrack until the track is in the room, against connecting and publishing with the official SDK until it is."""
 
 import asyncio
 import re
@@ -40,12 +40,16 @@ async def measure(stand: Stand) -> list[Figure]:
             await asyncio.sleep(_SETTLE_S)
             return took
 
+        returns: list[float] = []
+
         async def theirs() -> float:
             room = await stand.room()
-            token = stand.token("publisher", room=room, room_join=True)
-            took: float = await sdk.ask("publish", url=stand.livekit.url, token=token)
+            tokens = [stand.token(name, room=room, room_join=True) for name in ("publisher", "observer")]
+            url = stand.livekit.url
+            returned, seen = await sdk.ask("publish", url=url, token=tokens[0], observer_token=tokens[1])
+            returns.append(returned)
             await asyncio.sleep(_SETTLE_S)
-            return took
+            return float(seen)
 
         await interleaved(_WARM_UP, ours, theirs)
         mine, peers = await interleaved(count, ours, theirs)
@@ -55,12 +59,19 @@ async def measure(stand: Stand) -> list[Figure]:
     note = (
         f"test pattern against an SDK source, 720p30 simulcast VP8, {count} of each, interleaved, each in another room"
         " that exists and is not watched yet; from the call to its answer OBSERVED, against `connect` and"
-        " `publish_track` in a process that has loaded the SDK; processes of both on both cores;"
-        f" ms {spread([each * 1e3 for each in mine])} against {spread([each * 1e3 for each in peers])};"
+        " `publish_track`, in a process that has loaded the SDK, until another participant sees the track (LiveKit"
+        f" announces it with its first packet; `publish_track` itself returns after {spread(ms(returns))} ms);"
+        " processes of both on both cores;"
+        f" ms {spread(ms(mine))} against {spread(ms(peers))};"
         f" ratio of the medians; of pairs {ratios(mine, peers)}"
         f"{waits}"
     )
     return [at_most("PublishTrack to live against connect and publish with the SDK", ratio, "ratio", _GOAL, note)]
+
+
+def ms(seconds: list[float]) -> list[float]:
+    """Seconds as milliseconds."""
+    return [each * 1e3 for each in seconds]
 
 
 def _dispatch_ms(log: str) -> list[float]:

@@ -55,20 +55,36 @@ class Sdk:
         seen, self._seen = self._seen, []
         return seen
 
-    async def publish(self, url: str, token: str) -> float:
-        """Joins and publishes a 720p30 simulcast camera; seconds until both were done. Leaves again."""
+    async def publish(self, url: str, token: str, observer_token: str) -> list[float]:
+        """Joins and publishes a 720p30 simulcast camera, and leaves again.
+
+        Seconds until `publish_track` had returned, and until another participant, who was there before, saw the track:
+        LiveKit announces it with its first packet.
+        """
+        observer = await self._join(url, observer_token)
+        seen: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        observer.on(
+            "track_published",
+            lambda *_: seen.done() or asyncio.get_running_loop().call_soon(seen.set_result, time.perf_counter()),
+        )
         begun = time.perf_counter()
         room = rtc.Room()
         await room.connect(url, token, _OPTIONS)
         source = rtc.VideoSource(_WIDTH, _HEIGHT)
+        feeding = asyncio.create_task(_feed(source))
         track = rtc.LocalVideoTrack.create_video_track("camera", source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_CAMERA, simulcast=True)
         options.video_encoding.max_bitrate = _BITRATE_BPS
         options.video_encoding.max_framerate = 30
         await room.local_participant.publish_track(track, options)
-        took = time.perf_counter() - begun
+        returned = time.perf_counter()
+        async with asyncio.timeout(10):
+            took = [returned - begun, await seen - begun]
+        feeding.cancel()
+        await asyncio.wait([feeding])
         await room.disconnect()
         await source.aclose()
+        await self.leave()
         return took
 
     async def hold(self, url: str, tokens: list[str]) -> None:
@@ -100,6 +116,14 @@ class Sdk:
             "hold": self.hold,
             "leave": self.leave,
         }
+
+
+async def _feed(source: rtc.VideoSource) -> None:
+    """Grey pictures, 30 a second, as a camera would."""
+    picture = rtc.VideoFrame(_WIDTH, _HEIGHT, rtc.VideoBufferType.I420, bytes([128]) * (_WIDTH * _HEIGHT * 3 // 2))
+    while True:
+        source.capture_frame(picture)
+        await asyncio.sleep(1 / 30)
 
 
 async def _main() -> None:

@@ -29,6 +29,7 @@ from track_server.livekit.api import LiveKitApi
 from track_server.publishing.attachment import Attachment
 from track_server.publishing.book import Book
 from track_server.publishing.carried import VANISHED_GRACE_S, Carried
+from track_server.rooms.reading import look
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 
@@ -134,9 +135,11 @@ class HostedSession:
                     await self._kicked()
                 elif not (self._may_return and await self._attached(REATTACH_GRACE_S)):
                     self._may_return = False
-                    self._refuse_foreign(live)
                     try:
+                        await self._refuse_foreign(live)
                         await self._dispatch()
+                    except IdentityInUse:
+                        raise
                     except TrackError as error:
                         failures += 1
                         await self.carried.trouble(error)
@@ -163,8 +166,11 @@ class HostedSession:
                     await live.log.changed()
         self._kick.set()
 
-    def _refuse_foreign(self, live: LiveRoom) -> None:
+    async def _refuse_foreign(self, live: LiveRoom) -> None:
         participant = live.model.participants.get(self.identity)
+        if participant is None and self._generation:
+            # It may have joined a moment ago, which signalling does not tell yet. PublishTrack looked before the first.
+            participant = (await look(self._hosting.api, self.room)).participants.get(self.identity)
         if participant is not None and not self.holds(participant):
             raise IdentityInUse(f"participant {self.identity!r} is in the room and not hosted by this service")
 

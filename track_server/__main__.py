@@ -92,6 +92,8 @@ def _worker(options: dict[str, Any]) -> int:
         sessions_per_child=settings.worker_sessions_per_child,
         media_dir=settings.media_dir,
         url_hosts=tuple(sorted(settings.media_url_hosts)),
+        log_level=settings.log_level,
+        log_json=settings.log_format == "json",
     )
     run_worker(media, supervised=supervised)
     return 0

@@ -72,8 +72,10 @@ async def come(got: list[event_pb2.WatchEventsResponse], condition: Callable[[An
 
 
 async def test_a_killed_worker_brings_every_publication_back(
-    start_track: StartTrack, livekit: LiveKitProcess, room_name: str
+    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str
 ) -> None:
+    # A LiveKit of its own: jobs go to any worker that is registered.
+    livekit = await start_livekit()
     track = await start_track(livekit)
     async with track.client("admin", room_admin=True, room=room_name) as client:
         tone = await publish(client, room_name, TONE, "host")
@@ -98,8 +100,10 @@ async def test_a_killed_worker_brings_every_publication_back(
 
 
 async def test_media_flow_again_after_a_child_was_killed(
-    start_track: StartTrack, livekit: LiveKitProcess, room_name: str
+    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str
 ) -> None:
+    # A LiveKit of its own: jobs go to any worker that is registered.
+    livekit = await start_livekit()
     track = await start_track(livekit)
     async with track.client("admin", room_admin=True, room=room_name) as client:
         tone = await publish(client, room_name, TONE, "host")
@@ -112,8 +116,10 @@ async def test_media_flow_again_after_a_child_was_killed(
 
 
 async def test_a_killed_server_finds_its_publications_again(
-    start_track: StartTrack, livekit: LiveKitProcess, room_name: str
+    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str
 ) -> None:
+    # A LiveKit of its own: jobs go to any worker that is registered.
+    livekit = await start_livekit()
     track = await start_track(livekit)
     async with track.client("admin", room_admin=True, room=room_name) as client:
         tone = await publish(client, room_name, TONE, "host")

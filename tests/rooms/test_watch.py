@@ -11,11 +11,12 @@ from livekit import api, rtc
 from tests.conftest import StartLiveKit
 from tests.livekit_process import LiveKitProcess
 from tests.participants import microphone, participant
-from track.v1 import event_pb2, track_pb2
+from track.v1 import event_pb2, track_pb2, tracks_pb2
 from track_server.errors import LiveKitUnavailable, RoomNotFound
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.tokens import TokenMint
 from track_server.rooms.log import Cursor
+from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
 from track_server.rooms.stream import follow
 
@@ -30,7 +31,7 @@ async def rooms_of(server: LiveKitProcess, **options: Any) -> AsyncIterator[Room
         yield rooms
 
 
-class Reader:
+class EventReader:
     """Reads an event stream in the background."""
 
     def __init__(self, stream: AsyncIterator[bytes]) -> None:
@@ -74,7 +75,7 @@ async def test_every_change_of_a_room_is_an_event_in_order(server: LiveKitProces
         participant(server, room_name, "alice", **grants) as alice,
         rooms.watch(room_name) as live,
     ):
-        reader = Reader(follow(live, None, list))
+        reader = EventReader(follow(live, None, list))
         first = await reader.until(lambda message: message.HasField("snapshot"))
         assert [found.identity for found in first.snapshot.participants] == ["alice"]
         assert first.snapshot.freshness.source == track_pb2.FRESHNESS_SOURCE_WATCHED
@@ -111,16 +112,16 @@ async def test_a_stream_resumes_after_its_cursor_without_loss(livekit: LiveKitPr
         participant(livekit, room_name, "alice") as alice,
         rooms.watch(room_name) as live,
     ):
-        reader = Reader(follow(live, None, list))
+        reader = EventReader(follow(live, None, list))
         first = await reader.until(lambda message: True)
         await reader.aclose()
         sid = (await microphone(alice)).sid
         assert await live.until(lambda: sid in live.model.tracks, DEADLINE_S)
-        resumed = Reader(follow(live, Cursor.parse(first.cursor), list))
+        resumed = EventReader(follow(live, Cursor.parse(first.cursor), list))
         assert (await resumed.change("track_published")).track_published.sid == sid
         assert not any(message.HasField("snapshot") for message in resumed.messages)
         await resumed.aclose()
-        unknown = Reader(follow(live, Cursor("0" * 12, 3), list))
+        unknown = EventReader(follow(live, Cursor("0" * 12, 3), list))
         again = await unknown.until(lambda message: True)
         assert again.snapshot.reason == event_pb2.SNAPSHOT_REASON_CURSOR_UNKNOWN
         await unknown.aclose()
@@ -162,7 +163,7 @@ async def test_an_unknown_room_is_not_found_and_not_created(livekit: LiveKitProc
 
 async def test_a_deleted_room_closes_the_stream(livekit: LiveKitProcess, room_name: str) -> None:
     async with rooms_of(livekit) as rooms, participant(livekit, room_name, "alice"), rooms.watch(room_name) as live:
-        reader = Reader(follow(live, None, list))
+        reader = EventReader(follow(live, None, list))
         await reader.until(lambda message: True)
         async with api.LiveKitAPI(livekit.http_url, livekit.api_key, livekit.api_secret) as client:
             await client.room.delete_room(api.DeleteRoomRequest(room=room_name))
@@ -174,7 +175,7 @@ async def test_a_deleted_room_closes_the_stream(livekit: LiveKitProcess, room_na
 async def test_a_restart_of_livekit_is_told_as_a_gap(start_livekit: StartLiveKit, room_name: str) -> None:
     server = await start_livekit()
     async with rooms_of(server) as rooms, participant(server, room_name, "alice"), rooms.watch(room_name) as live:
-        reader = Reader(follow(live, None, list))
+        reader = EventReader(follow(live, None, list))
         await reader.until(lambda message: True)
         await server.kill()
         lost = await reader.change("freshness_changed")
@@ -206,3 +207,29 @@ async def test_livekit_down_is_unavailable(start_livekit: StartLiveKit, room_nam
         with pytest.raises(LiveKitUnavailable):
             async with rooms.watch(room_name):
                 pass
+
+
+async def test_a_listed_page_is_of_the_room_as_it_is_now(livekit: LiveKitProcess, room_name: str) -> None:
+    tokens = TokenMint(livekit.api_key, livekit.api_secret)
+    request = tracks_pb2.ListTracksRequest(room=room_name)
+    async with (
+        rooms_of(livekit) as rooms,
+        LiveKitApi(livekit.http_url, tokens) as client,
+        participant(livekit, room_name, "alice") as alice,
+        rooms.watch(room_name) as live,
+    ):
+        reader = Reader(rooms, client)
+
+        async def muted() -> list[bool]:
+            page = tracks_pb2.ListTracksResponse.FromString(await reader.list_tracks(request))
+            assert page.freshness.source == track_pb2.FRESHNESS_SOURCE_WATCHED
+            return [track.muted for track in page.tracks]
+
+        assert await muted() == []
+        publication = await microphone(alice)
+        assert await live.until(lambda: publication.sid in live.model.tracks, DEADLINE_S)
+        assert await muted() == [False]
+        assert isinstance(publication.track, rtc.LocalAudioTrack)
+        publication.track.mute()
+        assert await live.until(lambda: live.model.tracks[publication.sid].muted, DEADLINE_S)
+        assert await muted() == [True]

@@ -20,6 +20,7 @@ from google.protobuf import json_format
 from livekit import rtc
 
 from track.media.v1.media_service_pb2 import SessionTicket
+from track_server.logs import configure_logging
 from track_server.media.attachment import Channels
 from track_server.media.session import Session
 from track_server.media.wire import (
@@ -102,6 +103,7 @@ async def _serve(descriptor: int) -> None:
     try:
         setup = decode(await reader.readline())
         assert isinstance(setup, Setup)
+        configure_logging(level=setup.log_level, as_json=setup.log_json)
         await _warm_up()
         await Child(setup, writer).serve(reader)
     finally:
@@ -130,15 +132,6 @@ def die_with_parent() -> None:
 def main() -> None:
     """Run the child process."""
     die_with_parent()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(int(sys.argv[1])))
 

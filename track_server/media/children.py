@@ -109,6 +109,8 @@ class Children:
             media_dir=str(settings.media_dir or ""),
             url_hosts=list(settings.url_hosts),
             orphan_timeout_s=settings.orphan_timeout_s,
+            log_level=settings.log_level,
+            log_json=settings.log_json,
         )
         self._children: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -12,7 +12,7 @@ class MediaSettings:
     `sessions_per_child`: sessions at once in one child. `sessions_before_recycling`: a child that has served so many is
     replaced once it is empty. `media_dir`: folder of the files that may be published, None for none. `url_hosts`: hosts
     of URLs that may be published, as `mediafile.resolve` takes them. `orphan_timeout_s`: a session whose server is away
-    for so long leaves its room.
+    for so long leaves its room. `log_level`, `log_json`: how child processes log (`logs.configure_logging`).
     """
 
     url: str
@@ -25,3 +25,5 @@ class MediaSettings:
     media_dir: Path | None = None
     url_hosts: tuple[str, ...] = ()
     orphan_timeout_s: float = 60.0
+    log_level: str = "info"
+    log_json: bool = True

@@ -18,6 +18,8 @@ class Setup:
     media_dir: str
     url_hosts: list[str]
     orphan_timeout_s: float
+    log_level: str
+    log_json: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -217,6 +217,8 @@ class HostedSession:
             async with asyncio.timeout(delay):
                 while self.carried.wanted() and not self._worker_came.is_set():
                     await self._kicked()
+        # It shortens one pause, not every later one too.
+        self._worker_came.clear()
 
     async def _stop(self) -> None:
         """Sends the worker home."""

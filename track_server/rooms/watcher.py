@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 # Back-off between tries to connect: doubled from the first to the last, each time with half of it at random.
 _BACKOFF_FIRST_S: Final = 0.2
 _BACKOFF_LAST_S: Final = 5.0
+# A connection that lasted so long was no failure to connect.
+_SOUND_S: Final = 5.0
 _POLL_INTERVAL_S: Final = 1.0
 # A room whose transport failed is polled so long before the transport is tried again.
 _POLL_SPELL_S: Final = 300.0
@@ -57,6 +59,7 @@ class Watcher:
         absent_since: float | None = None
         loop = asyncio.get_running_loop()
         while not self._room.closed:
+            begun = loop.time()
             try:
                 if not await self._exists():
                     absent_since = absent_since or loop.time()
@@ -64,7 +67,6 @@ class Watcher:
                 else:
                     absent_since = None
                     await self._watch()
-                    failures = 0
             except TrackError as error:
                 self._room.fail(error)
                 log.warning("room_watch_failed", room=self._room.name, reason=error.message)
@@ -74,6 +76,8 @@ class Watcher:
             if self._room.closed:
                 return
             self._room.lost()
+            if loop.time() - begun > _SOUND_S:
+                failures = 0
             delay = min(_BACKOFF_FIRST_S * 2**failures, _BACKOFF_LAST_S)
             failures += 1
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))

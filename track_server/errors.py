@@ -4,10 +4,10 @@
     |- InvalidArgument       InvalidField, InvalidExpression, InvalidPageToken, InvalidCursor, RequestIdReused,
     |                        InvalidOptions, MediaInvalid, MediaNotAllowed
     |- NotFound              RoomNotFound, ParticipantNotFound, TrackNotFound, PublicationNotFound, MediaNotFound
-    |- FailedPrecondition    TargetPermission, RemoteUnmuteDisabled, NotForDataTracks, LiveKitUnsupported,
+    |- FailedPrecondition    TargetPermission, RemoteUnmuteDisabled, NotForDataTracks,
     |                        LiveKitCredentials, PublicationEnded, PublishFailed
     |- Unavailable           LiveKitUnavailable, WorkerUnavailable, Draining
-    `- IdentityInUse, Unauthenticated, PermissionDenied, DeadlineTooShort, LimitExceeded, LiveKitError, Internal
+    `- IdentityInUse, Unauthenticated, PermissionDenied, DeadlineTooShort, LiveKitError, Internal
 
 The class is the table: it gives the gRPC status code and the reason. The message of an error is public; what must not
 leave the service is its ``__cause__``, which is logged and never sent.
@@ -198,12 +198,6 @@ class NotForDataTracks(FailedPrecondition):
     reason = ErrorReason.ERROR_REASON_NOT_FOR_DATA_TRACKS
 
 
-class LiveKitUnsupported(FailedPrecondition):
-    """The LiveKit server is too old for this."""
-
-    reason = ErrorReason.ERROR_REASON_LIVEKIT_UNSUPPORTED
-
-
 class LiveKitCredentials(FailedPrecondition):
     """LiveKit refuses this service's API key."""
 
@@ -261,13 +255,6 @@ class DeadlineTooShort(TrackError):
 
     code = code_pb2.DEADLINE_EXCEEDED
     reason = ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT
-
-
-class LimitExceeded(TrackError):
-    """A limit of this server is reached."""
-
-    code = code_pb2.RESOURCE_EXHAUSTED
-    reason = ErrorReason.ERROR_REASON_LIMIT_EXCEEDED
 
 
 class LiveKitError(TrackError):

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-from livekit.protocol import models
 
 from track.v1 import event_pb2
 from track_server.livekit.api import LiveKitApi
@@ -67,12 +66,6 @@ class Rooms:
 
     def __len__(self) -> int:
         return len(self._watched)
-
-    @property
-    def server_info(self) -> models.ServerInfo | None:
-        """What LiveKit told of itself at the newest join; None before the first."""
-        infos = [watched.watcher.server_info for watched in self._watched.values() if watched.watcher.server_info]
-        return infos[-1] if infos else None
 
     def find(self, name: str) -> LiveRoom | None:
         """The room if it is watched and its model follows LiveKit now."""

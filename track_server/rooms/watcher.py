@@ -50,8 +50,6 @@ class Watcher:
         self._tokens = tokens
         self._transport_timeout_s = transport_timeout_s
         self._identity = f"track-watcher-{secrets.token_hex(6)}"
-        self.server_info: models.ServerInfo | None = None
-        """What LiveKit told of itself when we joined last."""
 
     async def run(self) -> None:
         """Connects, and connects again with back-off, until the room is closed."""
@@ -114,7 +112,6 @@ class Watcher:
 
     async def _follow(self, connection: SignalConnection) -> None:
         join = connection.join
-        self.server_info = join.server_info
         self._room.seen(join.room.sid, join.other_participants, WATCHED)
         reading = asyncio.create_task(self._read(connection), name="watcher-read")
         transport = asyncio.create_task(connection.wait_transport(), name="watcher-transport")

@@ -64,27 +64,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """LiveKit's configuration forbids it: `room.enable_remote_unmute` is not true. FAILED_PRECONDITION."""
     ERROR_REASON_NOT_FOR_DATA_TRACKS: _ErrorReason.ValueType  # 19
     """The operation does not apply to data tracks. FAILED_PRECONDITION."""
-    ERROR_REASON_LIVEKIT_UNSUPPORTED: _ErrorReason.ValueType  # 20
-    """The LiveKit server is too old for this. FAILED_PRECONDITION."""
-    ERROR_REASON_LIVEKIT_UNAVAILABLE: _ErrorReason.ValueType  # 21
+    ERROR_REASON_LIVEKIT_UNAVAILABLE: _ErrorReason.ValueType  # 20
     """LiveKit does not answer, or answers that it is away. UNAVAILABLE, with RetryInfo."""
-    ERROR_REASON_LIVEKIT_CREDENTIALS: _ErrorReason.ValueType  # 22
+    ERROR_REASON_LIVEKIT_CREDENTIALS: _ErrorReason.ValueType  # 21
     """LiveKit refuses this service's API key. FAILED_PRECONDITION."""
-    ERROR_REASON_WORKER_UNAVAILABLE: _ErrorReason.ValueType  # 23
+    ERROR_REASON_WORKER_UNAVAILABLE: _ErrorReason.ValueType  # 22
     """No media worker took the session. UNAVAILABLE, with RetryInfo."""
-    ERROR_REASON_DEADLINE_TOO_SHORT: _ErrorReason.ValueType  # 24
+    ERROR_REASON_DEADLINE_TOO_SHORT: _ErrorReason.ValueType  # 23
     """The request's deadline is too short for the operation; nothing was begun. DEADLINE_EXCEEDED."""
-    ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 25
+    ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 24
     """The server is shutting down. UNAVAILABLE, with RetryInfo."""
-    ERROR_REASON_PUBLICATION_ENDED: _ErrorReason.ValueType  # 26
+    ERROR_REASON_PUBLICATION_ENDED: _ErrorReason.ValueType  # 25
     """The publication has ended. FAILED_PRECONDITION."""
-    ERROR_REASON_PUBLISH_FAILED: _ErrorReason.ValueType  # 27
+    ERROR_REASON_PUBLISH_FAILED: _ErrorReason.ValueType  # 26
     """LiveKit or the media SDK refused to publish the track. FAILED_PRECONDITION."""
-    ERROR_REASON_LIVEKIT_ERROR: _ErrorReason.ValueType  # 28
+    ERROR_REASON_LIVEKIT_ERROR: _ErrorReason.ValueType  # 27
     """LiveKit answered with an error that has no better name here. INTERNAL."""
-    ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
-    """A limit of this server is reached. RESOURCE_EXHAUSTED, with RetryInfo where waiting helps."""
-    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 30
+    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
     """A fault of this server; its log has the request id. INTERNAL."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -132,27 +128,23 @@ ERROR_REASON_REMOTE_UNMUTE_DISABLED: ErrorReason.ValueType  # 18
 """LiveKit's configuration forbids it: `room.enable_remote_unmute` is not true. FAILED_PRECONDITION."""
 ERROR_REASON_NOT_FOR_DATA_TRACKS: ErrorReason.ValueType  # 19
 """The operation does not apply to data tracks. FAILED_PRECONDITION."""
-ERROR_REASON_LIVEKIT_UNSUPPORTED: ErrorReason.ValueType  # 20
-"""The LiveKit server is too old for this. FAILED_PRECONDITION."""
-ERROR_REASON_LIVEKIT_UNAVAILABLE: ErrorReason.ValueType  # 21
+ERROR_REASON_LIVEKIT_UNAVAILABLE: ErrorReason.ValueType  # 20
 """LiveKit does not answer, or answers that it is away. UNAVAILABLE, with RetryInfo."""
-ERROR_REASON_LIVEKIT_CREDENTIALS: ErrorReason.ValueType  # 22
+ERROR_REASON_LIVEKIT_CREDENTIALS: ErrorReason.ValueType  # 21
 """LiveKit refuses this service's API key. FAILED_PRECONDITION."""
-ERROR_REASON_WORKER_UNAVAILABLE: ErrorReason.ValueType  # 23
+ERROR_REASON_WORKER_UNAVAILABLE: ErrorReason.ValueType  # 22
 """No media worker took the session. UNAVAILABLE, with RetryInfo."""
-ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 24
+ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 23
 """The request's deadline is too short for the operation; nothing was begun. DEADLINE_EXCEEDED."""
-ERROR_REASON_DRAINING: ErrorReason.ValueType  # 25
+ERROR_REASON_DRAINING: ErrorReason.ValueType  # 24
 """The server is shutting down. UNAVAILABLE, with RetryInfo."""
-ERROR_REASON_PUBLICATION_ENDED: ErrorReason.ValueType  # 26
+ERROR_REASON_PUBLICATION_ENDED: ErrorReason.ValueType  # 25
 """The publication has ended. FAILED_PRECONDITION."""
-ERROR_REASON_PUBLISH_FAILED: ErrorReason.ValueType  # 27
+ERROR_REASON_PUBLISH_FAILED: ErrorReason.ValueType  # 26
 """LiveKit or the media SDK refused to publish the track. FAILED_PRECONDITION."""
-ERROR_REASON_LIVEKIT_ERROR: ErrorReason.ValueType  # 28
+ERROR_REASON_LIVEKIT_ERROR: ErrorReason.ValueType  # 27
 """LiveKit answered with an error that has no better name here. INTERNAL."""
-ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29
-"""A limit of this server is reached. RESOURCE_EXHAUSTED, with RetryInfo where waiting helps."""
-ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 30
+ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
 """A fault of this server; its log has the request id. INTERNAL."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

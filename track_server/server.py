@@ -49,6 +49,8 @@ from track_server.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 """The largest request has 500 subscriptions or 16 KiB of metadata; a page of 1000 tracks goes the other way."""
 MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
@@ -181,7 +183,7 @@ async def serve(settings: Settings, events: EventWriter | None = None) -> None:
     """Runs TrackService until SIGTERM or SIGINT, then drains. Raises SettingsError, StoreError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         loop.add_signal_handler(number, stop.set)
     if settings.auth_mode == "off":
         log.warning("AUTH MODE IS OFF: everybody on this machine may do everything in every room")
@@ -196,6 +198,10 @@ async def serve(settings: Settings, events: EventWriter | None = None) -> None:
         )
         await stop.wait()
         log.info("draining", seconds=settings.drain_seconds)
+    # Everything is let go of: asked again now, the process must not seem to have been killed.
+    for number in _ENDING:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _authenticator(settings: Settings) -> Authenticator:

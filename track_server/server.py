@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final
 
@@ -78,11 +78,6 @@ class Running:
     address: str
     media_address: str
     metrics_address: str
-    readiness: Readiness
-    rooms: Rooms
-    workers: Supervisor
-    drain: Callable[[], Any] = field(repr=False)
-    """Refuses new calls, ends streams, and lets calls that run finish; awaited. Leaving the context does it too."""
 
 
 @contextlib.asynccontextmanager
@@ -157,7 +152,7 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
             server,
             Symbols(),  # type: ignore[arg-type]  # has what reflection looks up
         )
-        workers = await stack.enter_async_context(
+        await stack.enter_async_context(
             Supervisor(settings.media_workers, _worker_environment(settings), sessions.worker_came)
         )
         # Before the workers: a session must not look for another worker while ours go home.
@@ -176,7 +171,7 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
             await server.stop(settings.drain_seconds)
 
         stack.push_async_callback(drain)
-        yield Running(address, media_address, metrics_address, readiness, rooms, workers, drain)
+        yield Running(address, media_address, metrics_address)
 
 
 async def serve(settings: Settings, events: EventWriter | None = None) -> None:

@@ -34,12 +34,6 @@ class Supervisor:
         self._on_registered = on_registered
         self._environment = {**os.environ, **environment}
         self._tasks: list[asyncio.Task[None]] = []
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
-
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the workers that run now."""
-        return [process.pid for process in self._processes.values()]
 
     async def __aenter__(self) -> Self:
         self._tasks = [
@@ -73,13 +67,11 @@ class Supervisor:
                 stdout=asyncio.subprocess.PIPE,
                 env=self._environment,
             )
-            self._processes[index] = process
             try:
                 await self._listen(process)
                 status = await process.wait()
             finally:
                 await _end(process)
-                del self._processes[index]
             log.warning("media_worker_ended", index=index, status=status)
             delay = _FIRST_DELAY_S if loop.time() - begun > _SOUND_S else min(delay * 2, _LAST_DELAY_S)
             await asyncio.sleep(delay)

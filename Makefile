@@ -20,24 +20,27 @@ PROTOVALIDATE_VERSION := 1.2.2
 
 BIN := .venv/bin
 ENV := .venv/.complete
+FUZZER := .venv/.fuzzer
 LIVEKIT := .tools/livekit-server-$(LIVEKIT_VERSION)/livekit-server
 LIVEKIT_OLD := .tools/livekit-server-$(LIVEKIT_OLD_VERSION)/livekit-server-$(LIVEKIT_OLD_VERSION)
 GRPCURL := .tools/grpcurl-$(GRPCURL_VERSION)/grpcurl
 GHZ := .tools/ghz-$(GHZ_VERSION)/ghz
 BUF := .tools/buf-$(BUF_VERSION)/buf
 PROTOVALIDATE := .tools/protovalidate/v$(PROTOVALIDATE_VERSION)
-CODE := $(wildcard track_server tests bench clients tools)
+CODE := $(wildcard track_server tests bench clients fuzz tools)
 BASELINE := protos/baseline.binpb
 
 # bash has a SECONDS of its own: only one that was given to make counts.
 ifeq ($(origin SECONDS),command line)
 DEMO_SECONDS := --seconds $(SECONDS)
+FUZZ_SECONDS := --seconds $(SECONDS)
 endif
 
 .PHONY: help
 help:
 	@echo 'make demo [SECONDS=20]   a real room: LiveKit, TrackService, publications, a viewer, live quality'
 	@echo 'make test [ARGS=...]     all tests, against the real LiveKit server'
+	@echo 'make fuzz [SECONDS=60]   coverage-guided fuzzing of all that reads what strangers send; findings in .fuzz/'
 	@echo 'make lint                ruff, mypy, import floors, buf lint and breaking'
 	@echo 'make format              ruff format and fixes'
 	@echo 'make proto               generated/ and docs/api.md from protos/'
@@ -55,6 +58,10 @@ demo: $(LIVEKIT) $(ENV)
 .PHONY: test
 test: $(LIVEKIT) $(LIVEKIT_OLD) $(GRPCURL) $(ENV)
 	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(FUZZER)
+	@exec $(BIN)/python -m fuzz $(FUZZ_SECONDS)
 
 .PHONY: lint
 lint: $(BUF) $(PROTOVALIDATE) $(ENV)
@@ -94,6 +101,9 @@ lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
 	  --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile fuzz/requirements.in --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
+	  --quiet --output-file fuzz/requirements.txt
 
 .PHONY: tools
 tools: $(LIVEKIT) $(LIVEKIT_OLD) $(GRPCURL) $(GHZ) $(BUF) $(PROTOVALIDATE)
@@ -105,6 +115,11 @@ clean:
 
 $(ENV): requirements.lock pyproject.toml
 	@tools/environment $(PYTHON)
+	@touch $@
+
+# Beside the rest, and only where it is used: a native fuzzer for Linux and macOS, and Python up to 3.13.
+$(FUZZER): fuzz/requirements.txt $(ENV)
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement $<
 	@touch $@
 
 $(LIVEKIT):

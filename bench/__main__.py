@@ -13,7 +13,7 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import idle_rooms, list_participants, list_tracks, mutes, publications, reports
+from bench import idle_rooms, list_participants, list_tracks, modes, mutes, overload, publications, reports, revocations
 from bench.figures import RESULTS, Figure, show, write
 from bench.processes import HelperFailedError
 from bench.stand import Effort, Stand, standing
@@ -26,6 +26,9 @@ MEASURES: Final[Mapping[str, Callable[[Stand], Awaitable[list[Figure]]]]] = {
     "mutes": mutes.measure,
     "publications": publications.measure,
     "reports": reports.measure,
+    "modes": modes.measure,
+    "revocations": revocations.measure,
+    "overload": overload.measure,
 }
 
 

@@ -9,7 +9,7 @@ import uvloop
 from grpc import aio
 
 from bench.processes import obey
-from track_server.server import OPTIONS
+from track_server.limits.connection import FIXED_OPTIONS
 
 SERVICE = "track.v1.TrackService"
 
@@ -25,7 +25,7 @@ class Bare:
 
         Of ``streams`` each sends its answer again and again.
         """
-        server = aio.server(options=OPTIONS)
+        server = aio.server(options=FIXED_OPTIONS)
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for name, answer in unary.items():
             handlers[name] = grpc.unary_unary_rpc_method_handler(_once(base64.b64decode(answer)))

@@ -5,6 +5,7 @@ much as the server that it would measure.
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Final, Self
@@ -26,7 +27,7 @@ class CallFailedError(Exception):
 class Connection(asyncio.Protocol):
     """One connection to a gRPC server, ``connect``ed. Either `calls` or `streams` is used, once at a time."""
 
-    def __init__(self, path: str, metadata: Sequence[tuple[str, str]], request: bytes) -> None:
+    def __init__(self, path: str, tokens: Sequence[str], request: bytes) -> None:
         headers = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -34,9 +35,9 @@ class Connection(asyncio.Protocol):
             (":authority", "bench"),
             ("te", "trailers"),
             ("content-type", "application/grpc"),
-            *metadata,
         ]
-        self._headers = b"".join(_literal(name, value) for name, value in headers)
+        same = b"".join(_literal(name, value) for name, value in headers)
+        self._headers = itertools.cycle([same + _literal("authorization", f"Bearer {token}") for token in tokens])
         self._body = b"\0" + len(request).to_bytes(4, "big") + request
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
@@ -56,11 +57,11 @@ class Connection(asyncio.Protocol):
         self._idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def connect(cls, address: str, path: str, metadata: Sequence[tuple[str, str]], request: bytes) -> Self:
-        """Connects to `host:port`; every call will be the same."""
+    async def connect(cls, address: str, path: str, tokens: Sequence[str], request: bytes) -> Self:
+        """Connects to `host:port`; every call will be the same, but for the tokens, which are sent in turn."""
         host, _, port = address.rpartition(":")
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: cls(path, metadata, request), host, int(port))
+        _, connection = await loop.create_connection(lambda: cls(path, tokens, request), host, int(port))
         return connection
 
     async def calls(self, concurrency: int, seconds: float) -> None:
@@ -180,7 +181,9 @@ class Connection(asyncio.Protocol):
     def _call(self) -> bytes:
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         self._begun[stream] = time.perf_counter()
-        return _frame(_HEADERS, _END_HEADERS, stream, self._headers) + _frame(_DATA, _END_STREAM, stream, self._body)
+        return _frame(_HEADERS, _END_HEADERS, stream, next(self._headers)) + _frame(
+            _DATA, _END_STREAM, stream, self._body
+        )
 
     def _refill(self, stream: int, by: int) -> bytes:
         return _frame(_WINDOW_UPDATE, 0, stream, by.to_bytes(4, "big"))

@@ -13,16 +13,21 @@ from prometheus_client import CollectorRegistry
 
 from bench.processes import obey
 from track.v1.track_service_pb2_grpc import add_TrackServiceServicer_to_server
+from track_server.access.grants import GrantAccess
 from track_server.access.tokens import TokenAuthenticator
+from track_server.config.limits import LimitSettings
 from track_server.interceptors.chain import Chain, ChainedServer
 from track_server.interceptors.drain import Draining
+from track_server.interceptors.streams import OpenStreams
+from track_server.keys import ApiKey, KeyRing
+from track_server.limits.connection import FIXED_OPTIONS
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.tokens import TokenMint
 from track_server.logs import EventWriter
 from track_server.quality.clock import Moment, SystemClock
 from track_server.quality.quality import Quality
+from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
-from track_server.server import OPTIONS
 from track_server.servicer.quality import QualityReports
 from track_server.store.sqlite import SqliteStore
 
@@ -67,10 +72,12 @@ class Server:
         store = await enter(SqliteStore(Path(directory) / "reports.sqlite3"))
         rooms = await enter(Rooms(url, api, tokens, linger_s=30, max_events=1000, transport_timeout_s=10))
         log = self._stack.enter_context((Path(directory) / "reports.log").open("wb"))
-        draining = Draining()
+        draining = Draining(OpenStreams(None))
         chain = await enter(
             Chain(
-                authenticator=TokenAuthenticator(key, secret),
+                authenticator=TokenAuthenticator(KeyRing(ApiKey(key, secret))),
+                access=GrantAccess(Reader(rooms, api).participant),
+                limits=LimitSettings(),
                 store=store,
                 registry=CollectorRegistry(),
                 draining=draining,
@@ -79,7 +86,7 @@ class Server:
         )
         quality = await enter(Quality(lambda _, __: None, clock=FastClock(second_s)))
         servicer = Reports(rooms, quality)  # type: ignore[abstract]  # it serves the one RPC
-        server = ChainedServer(aio.server(options=OPTIONS), chain)
+        server = ChainedServer(aio.server(options=FIXED_OPTIONS), chain)
         add_TrackServiceServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

@@ -15,6 +15,12 @@ from tests.track_process import TrackProcess
 
 PARTICIPANTS: Final = 5
 TRACKS: Final = 2 * PARTICIPANTS
+UNLIMITED: Final = {
+    "max_requests_per_second": 1_000_000,
+    "max_requests_per_second_per_principal": 1_000_000,
+    "max_requests_per_second_per_room": 1_000_000,
+}
+"""Settings with which no call comes too often: one caller of one room is all that most figures have."""
 LONG_S: Final = 3600
 """Rooms outlive the bench, also empty ones."""
 
@@ -55,7 +61,8 @@ class Stand:
     ) -> AsyncIterator[TrackProcess]:
         """TrackService as `track-server serve` runs it, in token mode with JSON log lines, on the servers' core."""
         directory = self.directory / f"track-{uuid.uuid4().hex[:8]}"
-        track = TrackProcess(self.livekit, directory, {"TRACK_ROOM_LINGER_SECONDS": "30", **settings})
+        unlimited = {f"TRACK_{name.upper()}": str(value) for name, value in UNLIMITED.items()}
+        track = TrackProcess(self.livekit, directory, {"TRACK_ROOM_LINGER_SECONDS": "30", **unlimited, **settings})
         directory.mkdir()
         with pinned(cpus or self.server_cpus):
             await track.start()

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,14 @@ from grpc import aio
 from prometheus_client import CollectorRegistry
 
 from track.v1 import track_service_pb2, track_service_pb2_grpc
+from track_server.access.access import Open
+from track_server.access.grants import GrantAccess
 from track_server.access.tokens import Authenticator, Unguarded
+from track_server.config.limits import LimitSettings
 from track_server.interceptors.chain import Chain, ChainedServer
 from track_server.interceptors.drain import Draining
+from track_server.interceptors.streams import OpenStreams
+from track_server.limits.connection import connection_options
 from track_server.logs import EventWriter
 from track_server.store.records import Store
 from track_server.store.sqlite import SqliteStore
@@ -98,6 +103,10 @@ def _servicer(behaviors: dict[str, Callable[..., Any]]) -> Any:
     return type("Scripted", (track_service_pb2_grpc.TrackServiceServicer,), methods)()
 
 
+async def nobody_there(room: str, identity: str) -> None:
+    """No caller is a participant of its room."""
+
+
 @asynccontextmanager
 async def serving(
     directory: Path,
@@ -106,15 +115,19 @@ async def serving(
     register: Register | None = None,
     level: str = "debug",
     store: Store | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> AsyncIterator[Harness]:
     """A server of the whole chain on port 0, with TrackService and whatever ``register`` adds."""
+    settings = LimitSettings(**(limits or {}))
     async with AsyncExitStack() as stack:
         if store is None:
             store = await stack.enter_async_context(SqliteStore(directory / "store.sqlite3"))
-        log, registry, draining = io.BytesIO(), CollectorRegistry(), Draining()
+        log, registry, draining = io.BytesIO(), CollectorRegistry(), Draining(OpenStreams(None))
         chain = await stack.enter_async_context(
             Chain(
                 authenticator=authenticator or Unguarded(),
+                access=Open() if authenticator is None else GrantAccess(nobody_there),
+                limits=settings,
                 store=store,
                 registry=registry,
                 draining=draining,
@@ -122,7 +135,7 @@ async def serving(
             )
         )
         harness = Harness(chain, draining, registry, store, log)
-        server = ChainedServer(aio.server(), chain)
+        server = ChainedServer(aio.server(options=connection_options(settings)), chain)
         track_service_pb2_grpc.add_TrackServiceServicer_to_server(_servicer(harness.behaviors), server)
         if register is not None:
             register(server)

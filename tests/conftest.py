@@ -16,6 +16,7 @@ import pytest_asyncio
 import uvloop
 
 from tests.livekit_process import LiveKitProcess, ToolMissingError, tool
+from tests.permission_process import PermissionProcess
 from tests.track_process import TrackProcess
 
 _LEAK_GRACE_S = 2.0
@@ -63,6 +64,14 @@ class StartTrack(Protocol):
     def __call__(
         self, livekit: LiveKitProcess, settings: Mapping[str, str] | None = None
     ) -> Awaitable[TrackProcess]: ...
+
+
+class StartPermissions(Protocol):
+    """Starts one more permission service; `rules` is the text of its file, `settings` are environment variables."""
+
+    def __call__(
+        self, rules: str | None = None, settings: Mapping[str, str] | None = None
+    ) -> Awaitable[PermissionProcess]: ...
 
 
 def _tool(name: str) -> Path:
@@ -157,6 +166,18 @@ async def start_track(tmp_path: Path) -> AsyncIterator[StartTrack]:
         async def start(livekit: LiveKitProcess, settings: Mapping[str, str] | None = None) -> TrackProcess:
             directory = tmp_path / f"track-{uuid.uuid4().hex[:8]}"
             return await stack.enter_async_context(TrackProcess(livekit, directory, settings))
+
+        yield start
+
+
+@pytest_asyncio.fixture
+async def start_permissions(tmp_path: Path) -> AsyncIterator[StartPermissions]:
+    """Permission services of this test alone, to be stopped, killed, paused or rewritten at will."""
+    async with AsyncExitStack() as stack:
+
+        async def start(rules: str | None = None, settings: Mapping[str, str] | None = None) -> PermissionProcess:
+            directory = tmp_path / f"permissions-{uuid.uuid4().hex[:8]}"
+            return await stack.enter_async_context(PermissionProcess(directory, rules, settings))
 
         yield start
 

@@ -91,7 +91,7 @@ def test_livekits_address_is_taken_in_all_its_forms(given_url: str, http: str, w
         ("media_listen", "", "TRACK_MEDIA_LISTEN must be host:port"),
         ("media_address", "host", "TRACK_MEDIA_ADDRESS must be host:port"),
         ("metrics_listen", ":9090", "TRACK_METRICS_LISTEN must be host:port"),
-        ("auth_mode", "none", "TRACK_AUTH_MODE must be 'token' or 'off'"),
+        ("auth_mode", "none", "TRACK_AUTH_MODE must be 'token', 'service' or 'off'"),
         ("media_dir", "/no/such/folder", "TRACK_MEDIA_DIR must be a folder that exists"),
         ("media_url_hosts", "https://host", "TRACK_MEDIA_URL_HOSTS must be host names"),
         ("livekit_debug_url", "ws://host", "TRACK_LIVEKIT_DEBUG_URL must be an address that begins with http"),

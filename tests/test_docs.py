@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import StartPermissions
 from tests.livekit_process import TOOLS, LiveKitProcess
 from tests.participants import participant
 from tests.servicer.rooms import delete_room
@@ -20,6 +21,8 @@ from track.v1 import track_service_pb2
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = "localhost:50051"
 """What the documents call the server."""
+PERMISSIONS = "localhost:50052"
+"""What they call the permission service."""
 ROOM = "demo"
 FAILS = "# fails"
 ENDLESS = "# until Ctrl-C"
@@ -80,9 +83,10 @@ def test_every_rpc_has_an_example() -> None:
 
 @pytest.mark.deadline(150)
 async def test_every_call_in_the_documents_works_and_answers_as_written(
-    track: TrackProcess, livekit: LiveKitProcess
+    track: TrackProcess, livekit: LiveKitProcess, start_permissions: StartPermissions
 ) -> None:
-    shell = Shell(track)
+    permissions = await start_permissions(None, {"TRACK_PERMISSION_TOKEN": ""})
+    shell = Shell(track, {ADDRESS: track.address, PERMISSIONS: permissions.address})
     async with participant(livekit, ROOM, "viewer", auto_subscribe=False):
         try:
             for command in ALL:
@@ -94,8 +98,8 @@ async def test_every_call_in_the_documents_works_and_answers_as_written(
 class Shell:
     """Runs commands as somebody who reads the documents does, whose ids are others than theirs."""
 
-    def __init__(self, track: TrackProcess) -> None:
-        self._address = track.address
+    def __init__(self, track: TrackProcess, addresses: dict[str, str]) -> None:
+        self._addresses = addresses
         self._ids: dict[str, str] = {}
         self._environment = {
             **os.environ,
@@ -113,7 +117,9 @@ class Shell:
             assert status == 0, f"{place}\n{output}"
             self._environment[token[1]] = output.strip()
             return
-        line = command.line.replace(ADDRESS, self._address)
+        line = command.line
+        for written, real in self._addresses.items():
+            line = line.replace(written, real)
         for written, real in self._ids.items():
             line = line.replace(written, real)
         endless = ENDLESS in command.line

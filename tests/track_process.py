@@ -75,7 +75,7 @@ class TrackProcess:
 
     def log(self) -> list[dict[str, Any]]:
         """What it has logged, line by line."""
-        lines = self.log_path.read_text().splitlines() if self.log_path.exists() else []
+        lines = self.log_path.read_text().split("\n") if self.log_path.exists() else []
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `track-server serve | worker | demo | token | health`."""
+"""The command line: `track-server serve | worker | permissions | demo | token | health`."""
 
 import argparse
 import asyncio
@@ -12,22 +12,21 @@ from typing import Any, Final
 
 from track_server.config import (
     Credentials,
-    Listening,
+    Environment,
+    PermissionServiceSettings,
     Settings,
     SettingsError,
-    environment_name,
-    is_loopback,
-    split_address,
 )
 
 # Wrong use, as argparse itself has it.
 _WRONG: Final = 2
 
 # Given in the environment alone: a command line can be read by everybody on the machine.
-_SECRETS: Final = frozenset({"livekit_api_secret"})
+_SECRETS: Final = frozenset({"livekit_api_secret", "permission_token"})
 _WORKER_SETTINGS: Final = (
     "livekit_url",
     "livekit_api_key",
+    "keys_file",
     "media_dir",
     "media_url_hosts",
     "worker_max_sessions",
@@ -35,6 +34,7 @@ _WORKER_SETTINGS: Final = (
     "log_level",
     "log_format",
 )
+_OWN: Final = re.compile("^permission_(?:server_)?")
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S: Final = 3650 * 86400
 
@@ -56,10 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: dict[str, Any]) -> int:
-    # Workers are processes of their own, not forks that go on: gRPC need not prepare for one, nor log that it did not.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    # A call costs a sixth less CPU without the event engine (grpcio 1.85.1). Read when grpc is imported.
-    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener,-event_engine_client")
+    _prepare_grpc()
     import uvloop
 
     from track_server.logs import configure_logging
@@ -76,6 +73,16 @@ def _serve(options: dict[str, Any]) -> int:
     return 0
 
 
+def _prepare_grpc() -> None:
+    """What grpc reads when it is imported."""
+    # Workers are processes of their own, not forks that go on: gRPC need not prepare for one, nor log that it did not.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # A call costs a sixth less CPU without the event engine (grpcio 1.85.1).
+    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener,-event_engine_client")
+    # Otherwise every handshake that fails, as strangers' do, puts a line of another form into the log.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
 def _worker(options: dict[str, Any]) -> int:
     from track_server.logs import configure_logging
     from track_server.media.settings import MediaSettings
@@ -88,6 +95,7 @@ def _worker(options: dict[str, Any]) -> int:
         url=settings.livekit_ws_url,
         api_key=settings.livekit_api_key,
         api_secret=settings.livekit_api_secret.get_secret_value(),
+        keys_file=settings.keys_file,
         max_sessions=settings.worker_max_sessions,
         sessions_per_child=settings.worker_sessions_per_child,
         media_dir=settings.media_dir,
@@ -96,6 +104,20 @@ def _worker(options: dict[str, Any]) -> int:
         log_json=settings.log_format == "json",
     )
     run_worker(media, supervised=supervised)
+    return 0
+
+
+def _permissions(options: dict[str, Any]) -> int:
+    _prepare_grpc()
+    import uvloop
+
+    from track_server.logs import configure_logging
+    from track_server.permissions.program import serve
+
+    settings = PermissionServiceSettings.load(options)
+    events = configure_logging(level=settings.log_level, as_json=settings.log_format == "json")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, events))
     return 0
 
 
@@ -108,7 +130,9 @@ def _demo(options: dict[str, Any]) -> int:
 def _token(options: dict[str, Any]) -> int:
     from livekit.api import VideoGrants
 
+    from track_server.keys import KeyRing
     from track_server.livekit.tokens import TokenMint
+    from track_server.logs import configure_logging
 
     credentials = Credentials.load()
     joins = bool(options["identity"])
@@ -128,31 +152,19 @@ def _token(options: dict[str, Any]) -> int:
         can_publish_sources=options["can_publish_sources"],
         can_subscribe=options["can_subscribe"],
     )
-    mint = TokenMint(credentials.livekit_api_key, credentials.livekit_api_secret.get_secret_value())
+    if credentials.keys_file is not None:
+        # What is wrong with it is told beside the token, not in it.
+        configure_logging(level="warning", as_json=False)
+    acting = KeyRing.of(credentials).load().acting
+    mint = TokenMint(acting.key, acting.secret)
     print(mint.user(grants, identity=options["identity"], ttl=options["ttl"]))
     return 0
 
 
 def _health(options: dict[str, Any]) -> int:
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    from track_server.commands.health import ask
 
-    host, port = split_address(options["address"] or Listening.load().listen)
-    # A server that listens on every interface is asked on this machine.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    # A proxy of the environment is for calls that leave the machine.
-    channel_options = (("grpc.enable_http_proxy", 0 if is_loopback(host) else 1),)
-    with grpc.insecure_channel(address, options=channel_options) as channel:
-        request = health_pb2.HealthCheckRequest(service=options["service"])
-        try:
-            stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(request, timeout=options["timeout"])
-        except grpc.RpcError as error:
-            print(f"{address}: {error.code().name}: {error.details()}", file=sys.stderr)
-            return 1
-    print(f"{address}: {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")
-    return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1
+    return ask(**options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -165,6 +177,12 @@ def _parser() -> argparse.ArgumentParser:
     worker = _command(commands, "worker", _worker, "host publications as a media worker, until SIGTERM")
     _add_settings(worker, _WORKER_SETTINGS)
     worker.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+
+    permissions = _command(
+        commands, "permissions", _permissions, "decide by a file of rules what TrackService may let callers do"
+    )
+    own = tuple(name for name in PermissionServiceSettings.model_fields if name not in _SECRETS)
+    _add_settings(permissions, own, PermissionServiceSettings)
 
     demo = _command(commands, "demo", _demo, "show a real room: LiveKit, TrackService, publications, a viewer")
     demo.add_argument("--seconds", type=float, help="end after so much flowing media; default: with Ctrl-C")
@@ -203,6 +221,13 @@ def _parser() -> argparse.ArgumentParser:
         default="track.v1.TrackService",
         help="what to ask for; default track.v1.TrackService: ready to serve. Empty: alive",
     )
+    for flag, what in (
+        ("--tls-ca", "PEM file of the CA of the server's certificate; default: the server has no TLS"),
+        ("--tls-cert", "PEM file of a client certificate, where the server asks for one"),
+        ("--tls-key", "PEM file of the client certificate's private key"),
+    ):
+        health.add_argument(flag, metavar="FILE", help=what)
+    health.add_argument("--tls-name", metavar="NAME", help="the name in the server's certificate; default: its host")
     health.add_argument("--timeout", type=float, default=3.0, metavar="S", help="seconds to wait; default 3")
     return parser
 
@@ -213,13 +238,17 @@ def _command(commands: Any, name: str, run: Any, what: str) -> argparse.Argument
     return parser
 
 
-def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+def _add_settings(
+    parser: argparse.ArgumentParser, names: Sequence[str], settings: type[Environment] = Settings
+) -> None:
     """A flag for each setting, which overrides the environment; the settings themselves check what is given."""
     group = parser.add_argument_group("settings", "A flag overrides its environment variable.")
     for name in names:
-        description = (Settings.model_fields[name].description or "").replace("%", "%%")
-        flag = f"--{name.replace('_', '-')}"
-        group.add_argument(flag, metavar="VALUE", help=f"{environment_name(name)}. {description}")
+        description = (settings.model_fields[name].description or "").replace("%", "%%")
+        # What a command's own settings have in common goes without saying.
+        bare = name if settings is Settings else _OWN.sub("", name)
+        flag = f"--{bare.replace('_', '-')}"
+        group.add_argument(flag, dest=name, metavar="VALUE", help=f"{settings.variable(name)}. {description}")
 
 
 def _span(text: str) -> timedelta:

@@ -2,12 +2,13 @@
 
     TrackError
     |- InvalidArgument       InvalidField, InvalidExpression, InvalidPageToken, InvalidCursor, RequestIdReused,
-    |                        InvalidOptions, MediaInvalid, MediaNotAllowed
+    |                        InvalidOptions, MediaInvalid, MediaNotAllowed, InvalidConsistencyToken
     |- NotFound              RoomNotFound, ParticipantNotFound, TrackNotFound, PublicationNotFound, MediaNotFound
     |- FailedPrecondition    TargetPermission, RemoteUnmuteDisabled, NotForDataTracks,
     |                        LiveKitCredentials, PublicationEnded, PublishFailed
-    |- Unavailable           LiveKitUnavailable, WorkerUnavailable, Draining
-    `- IdentityInUse, Unauthenticated, PermissionDenied, DeadlineTooShort, LiveKitError, Internal
+    |- Unavailable           LiveKitUnavailable, WorkerUnavailable, Draining, PermissionServiceUnavailable,
+    |                        ConsistencyNotReached, ConnectionTooOld, StoreUnavailable
+    `- LimitExceeded, IdentityInUse, Unauthenticated, PermissionDenied, DeadlineTooShort, LiveKitError, Internal
 
 The class is the table: it gives the gRPC status code and the reason. The message of an error is public; what must not
 leave the service is its ``__cause__``, which is logged and never sent.
@@ -117,6 +118,12 @@ class MediaNotAllowed(InvalidArgument):
     reason = ErrorReason.ERROR_REASON_MEDIA_NOT_ALLOWED
 
 
+class InvalidConsistencyToken(InvalidArgument):
+    """The consistency token is not one of ours."""
+
+    reason = ErrorReason.ERROR_REASON_INVALID_CONSISTENCY_TOKEN
+
+
 class NotFound(TrackError):
     """Base of what is not there."""
 
@@ -161,10 +168,25 @@ class IdentityInUse(TrackError):
 
 
 class Unauthenticated(TrackError):
-    """No or no valid credentials."""
+    """No or no valid credentials.
+
+    ``cause``: a short name of a closed set, to count by. It is not sent: it may tell more than a stranger is to know.
+    """
 
     code = code_pb2.UNAUTHENTICATED
     reason = ErrorReason.ERROR_REASON_UNAUTHENTICATED
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        retry_delay_s: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        cause: str = "other",
+    ) -> None:
+        super().__init__(message, field=field, retry_delay_s=retry_delay_s, metadata=metadata)
+        self.cause = cause
 
 
 class PermissionDenied(TrackError):
@@ -248,6 +270,61 @@ class Draining(Unavailable):
     """The server is shutting down."""
 
     reason = ErrorReason.ERROR_REASON_DRAINING
+
+
+class PermissionServiceUnavailable(Unavailable):
+    """The permission service does not answer, or not in a form that can be understood."""
+
+    reason = ErrorReason.ERROR_REASON_PERMISSION_SERVICE_UNAVAILABLE
+
+
+class ConsistencyNotReached(Unavailable):
+    """This server is not as far as the consistency token demands."""
+
+    reason = ErrorReason.ERROR_REASON_CONSISTENCY_NOT_REACHED
+
+
+class ConnectionTooOld(Unavailable):
+    """The connection has reached ``age_s`` seconds, the age at which streams move to another one."""
+
+    reason = ErrorReason.ERROR_REASON_CONNECTION_AGE
+
+    def __init__(self, age_s: float) -> None:
+        super().__init__(
+            f"max_connection_age_seconds is {age_s:g}; open the stream again",
+            retry_delay_s=0.1,
+            metadata={"limit": "max_connection_age_seconds", "value": f"{age_s:g}"},
+        )
+
+
+class StoreUnavailable(Unavailable):
+    """The store cannot be written."""
+
+    reason = ErrorReason.ERROR_REASON_STORE_UNAVAILABLE
+
+
+class LimitExceeded(TrackError):
+    """A limit of this server is reached.
+
+    ``limit``: its name, that of its setting; ``value``: the limit's value; ``subject``: for whom it is counted, e.g.
+    ``room demo``. They go out as QuotaFailure. ``retry_delay_s``: given where waiting helps.
+    """
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = ErrorReason.ERROR_REASON_LIMIT_EXCEEDED
+
+    def __init__(
+        self, limit: str, value: float, subject: str, *, field: str = "", retry_delay_s: float | None = None
+    ) -> None:
+        super().__init__(
+            f"beyond the limit of {subject}: {limit} is {value:.15g}",
+            field=field,
+            retry_delay_s=retry_delay_s,
+            metadata={"limit": limit, "value": f"{value:.15g}", "subject": subject},
+        )
+        self.limit = limit
+        self.value = value
+        self.subject = subject
 
 
 class DeadlineTooShort(TrackError):

@@ -1,14 +1,17 @@
-"""Readiness: whether LiveKit answers and takes our key, the store can be written, and we are not on our way out."""
+"""Readiness: whether LiveKit takes our key, all else that is needed is there, and we are not on our way out."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from types import TracebackType
+from typing import Final, Protocol, Self
 
 import structlog
 from grpc_health.v1 import health_pb2
 
 from track.v1 import track_service_pb2
 from track_server.errors import TrackError
+from track_server.keys import KeyRing
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.jobs import ServerInfo, probe
 from track_server.store.records import Store, StoreError
@@ -24,11 +27,18 @@ NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
 @dataclass(frozen=True, slots=True)
 class LiveKitAddress:
-    """Where LiveKit is, and as whom we come."""
+    """Where LiveKit is, and as whom we come: under the acting key."""
 
     url: str
-    api_key: str
-    api_secret: str
+    keys: KeyRing
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something else that is needed. ``name``: for the log; ``holds``: whether it is there now, within seconds."""
+
+    name: str
+    holds: Callable[[], Awaitable[bool]]
 
 
 class Statuses(Protocol):
@@ -41,32 +51,61 @@ class Statuses(Protocol):
 class Readiness:
     """Looks every INTERVAL_S and tells `grpc.health.v1`: "" while the process lives, SERVICE while it can work.
 
+    `async with` looks once, and then goes on. ``conditions``: what is needed beside LiveKit and the store.
     ``livekit``: what the LiveKit server told of itself when it was reached last; None before, ``reachable``: now.
     """
 
-    def __init__(self, servicer: Statuses, api: LiveKitApi, store: Store, address: LiveKitAddress) -> None:
+    def __init__(
+        self,
+        servicer: Statuses,
+        api: LiveKitApi,
+        store: Store,
+        address: LiveKitAddress,
+        conditions: Sequence[Condition] = (),
+    ) -> None:
         self.livekit: ServerInfo | None = None
         self.reachable = False
         self._servicer = servicer
         self._api = api
         self._store = store
         self._address = address
+        self._conditions = (Condition("store", self._writable), *conditions)
+        self._missing: list[str] = []
         self._draining = False
+        self._looking: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Looks until cancelled."""
-        await self._servicer.set("", SERVING)
+    async def __aenter__(self) -> Self:
+        await self.look()
+        self._looking = asyncio.create_task(self._run(), name="readiness")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Looks no more. May be called twice."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _run(self) -> None:
         while True:
-            await self.look()
             await asyncio.sleep(INTERVAL_S)
+            await self.look()
 
     async def look(self) -> None:
         """Looks once."""
-        reachable = await self._reach()
+        reachable, *held = await asyncio.gather(self._reach(), *(each.holds() for each in self._conditions))
         if reachable != self.reachable:
             log.info("livekit_reachable" if reachable else "livekit_unreachable", url=self._address.url)
         self.reachable = reachable
-        ready = reachable and await self._writable() and not self._draining
+        missing = [each.name for each, holds in zip(self._conditions, held, strict=True) if not holds]
+        if missing != self._missing:
+            log.info("not_ready" if missing else "ready_again", missing=missing)
+        self._missing = missing
+        ready = reachable and not missing and not self._draining
         await self._servicer.set(SERVICE, SERVING if ready else NOT_SERVING)
 
     async def drain(self) -> None:
@@ -79,7 +118,8 @@ class Readiness:
             await self._api.find_rooms(["-"])
             if not self.reachable or self.livekit is None:
                 # It may have been exchanged for another version while it was away.
-                self.livekit = await probe(self._address.url, self._address.api_key, self._address.api_secret)
+                acting = self._address.keys.acting
+                self.livekit = await probe(self._address.url, acting.key, acting.secret)
         except TrackError as error:
             log.debug("livekit_not_ready", reason=error.message)
             return False

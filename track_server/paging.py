@@ -51,7 +51,7 @@ def page_of(
     limit = size or DEFAULT_PAGE_SIZE
     placed = [(position(item), item) for item in items]
     if token:
-        after = _read(token, query)
+        after = position_in(token, query)
         try:
             placed = [(place, item) for place, item in placed if order.compare(place, after) > 0]
         except (ValueError, TypeError):
@@ -62,15 +62,17 @@ def page_of(
 
     placed.sort(key=cmp_to_key(by_place))
     page = placed[:limit]
-    return [item for _, item in page], _write(page[-1][0], query) if len(placed) > limit else ""
+    return [item for _, item in page], page_token(page[-1][0], query) if len(placed) > limit else ""
 
 
-def _write(position: Position, query: Sequence[str]) -> str:
+def page_token(position: Position, query: Sequence[str]) -> str:
+    """The token of the page after ``position``."""
     body = json.dumps([_digest(position, query), *position], separators=(",", ":"))
     return base64.urlsafe_b64encode(body.encode()).decode().rstrip("=")
 
 
-def _read(token: str, query: Sequence[str]) -> Position:
+def position_in(token: str, query: Sequence[str]) -> Position:
+    """The position that the token of a page of ``query`` names. Raises InvalidPageToken."""
     try:
         body = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         digest, *fields = body

@@ -1,74 +1,40 @@
-"""The composition root: the one place where the parts are put together."""
+"""The server: the parts behind their listeners, from the start to the drain."""
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from importlib import metadata
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import CollectorRegistry, start_http_server
 
 from track.media.v1 import media_service_pb2_grpc
-from track.v1 import event_pb2, server_info_pb2, track_service_pb2_grpc
-from track.v1.publication_pb2 import Publication
-from track_server.access.tokens import Authenticator, TokenAuthenticator, Unguarded
-from track_server.config import Settings, SettingsError, environment_name, split_address
-from track_server.errors import duration_of
-from track_server.health import SERVICE, LiveKitAddress, Readiness
+from track.v1 import track_service_pb2_grpc
+from track_server.composition.authority import Authority, deciding
+from track_server.composition.foundation import Foundation, founded
+from track_server.composition.service import track_service
+from track_server.composition.work import Work, working
+from track_server.config import Settings, environment_name
+from track_server.exposition import exposing
+from track_server.health import SERVICE, Condition, LiveKitAddress, Readiness
 from track_server.interceptors.chain import Chain, ChainedServer
-from track_server.interceptors.context import DEFAULT_WAIT_S
 from track_server.interceptors.drain import Draining
-from track_server.livekit.api import LiveKitApi
-from track_server.livekit.debug import DebugView
-from track_server.livekit.tokens import TokenMint
+from track_server.interceptors.streams import OpenStreams
+from track_server.limits.connection import MEDIA_OPTIONS, connection_options
+from track_server.listeners import bind, server_tls
 from track_server.logs import EventWriter
-from track_server.moderation.mutes import Mutes
-from track_server.paging import MAX_PAGE_SIZE
-from track_server.publishing.book import Book
-from track_server.publishing.hosting import Sessions
-from track_server.publishing.lifecycle import ENDED
-from track_server.publishing.publishing import Publishing
-from track_server.publishing.session import Hosting
-from track_server.quality.demand import SHORTEST_S
-from track_server.quality.quality import Quality
-from track_server.rooms.reading import Reader
-from track_server.rooms.rooms import Rooms
 from track_server.servicer.health import Health
 from track_server.servicer.media import MediaSessions
 from track_server.servicer.reflection import Symbols
-from track_server.servicer.track import TrackService
-from track_server.store.sqlite import SqliteStore
-from track_server.subscription.updates import SubscriptionUpdates
-from track_server.supervisor import Supervisor
+from track_server.supervisor import Supervisor, worker_environment
 
 log = structlog.get_logger(__name__)
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
-
-MAX_REQUEST_BYTES: Final = 1024 * 1024
-"""The largest request has 500 subscriptions or 16 KiB of metadata; a page of 1000 tracks goes the other way."""
-MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
-
-OPTIONS: Final[Sequence[tuple[str, Any]]] = (
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
-    # A client that vanished is noticed within 40 s, so that its streams do not live on.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # Clients may ping as often as every 10 s, with no call as well; who pings more is disconnected.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # A second server on the same port is a mistake, not a way to share the load.
-    ("grpc.so_reuseport", 0),
-)
-
-AUTH_MODES: Final = {"off": server_info_pb2.AUTH_MODE_OFF, "token": server_info_pb2.AUTH_MODE_TOKEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,84 +50,45 @@ class Running:
 async def running(settings: Settings, events: EventWriter | None = None) -> AsyncIterator[Running]:
     """TrackService with everything that belongs to it, for the span of the block. Raises SettingsError, StoreError."""
     async with contextlib.AsyncExitStack() as stack:
-        secret = settings.livekit_api_secret.get_secret_value()
-        tokens = TokenMint(settings.livekit_api_key, secret)
-        store = await stack.enter_async_context(SqliteStore(settings.store))
-        api = await stack.enter_async_context(LiveKitApi(settings.livekit_http_url, tokens))
-        debug = DebugView(settings.livekit_debug_url) if settings.livekit_debug_url else None
-        if debug is not None:
-            await stack.enter_async_context(debug)
-        rooms = await stack.enter_async_context(
-            Rooms(
-                settings.livekit_ws_url,
-                api,
-                tokens,
-                linger_s=settings.room_linger_seconds,
-                max_events=settings.max_events_per_room,
-                transport_timeout_s=settings.transport_timeout_seconds,
-            )
-        )
-        registry = CollectorRegistry()
-        draining = Draining()
-        chain = await stack.enter_async_context(
+        enter = stack.enter_async_context
+        tls = await enter(server_tls(settings))
+        ground = await enter(founded(settings))
+        authority = await enter(deciding(ground))
+        draining = Draining(OpenStreams(authority.revocation))
+        chain = await enter(
             Chain(
-                authenticator=_authenticator(settings),
-                store=store,
-                registry=registry,
+                authenticator=authority.authenticator,
+                access=authority.access,
+                limits=settings,
+                store=ground.store,
+                registry=ground.registry,
                 draining=draining,
                 events=events or EventWriter(),
             )
         )
-
-        quality = await stack.enter_async_context(Quality(lambda room, _: sessions.refresh_stats(room)))
-        book = Book(store, lambda before, after: _announce(rooms, quality, before, after))
-        await book.load()
-
-        media_server = ChainedServer(aio.server(options=OPTIONS), chain)
-        media_address = _bind(media_server, settings, "media_listen")
-        hosting = Hosting(rooms, api, book, settings.media_address or media_address)
-        sessions = Sessions(hosting, quality.record, quality.stats_interval)
-        media_service_pb2_grpc.add_MediaServiceServicer_to_server(MediaSessions(sessions), media_server)
+        media_server = ChainedServer(aio.server(options=MEDIA_OPTIONS), chain)
+        media_address = bind(media_server, settings, "media_listen")
+        work = await enter(working(ground, authority, settings.media_address or media_address))
+        media_service_pb2_grpc.add_MediaServiceServicer_to_server(MediaSessions(work.sessions), media_server)
         await media_server.start()
         stack.push_async_callback(media_server.stop, 0.5)
         stack.callback(draining.end_streams)
 
-        health = Health()
-        address_of_livekit = LiveKitAddress(settings.livekit_ws_url, settings.livekit_api_key, secret)
-        readiness = Readiness(health, api, store, address_of_livekit)
-        server = ChainedServer(aio.server(options=OPTIONS), chain)
-        address = _bind(server, settings, "listen")
-        servicer = TrackService(
-            rooms=rooms,
-            reader=Reader(rooms, api),
-            publishing=Publishing(
-                rooms, api, book, sessions, media_dir=settings.media_dir, url_hosts=settings.media_url_hosts
-            ),
-            mutes=Mutes(rooms, api),
-            subscriptions=SubscriptionUpdates(rooms, api, debug),
-            quality=quality,
-            readiness=readiness,
-            about=_about(settings),
-            debug_view=debug is not None,
-            own_workers=settings.media_workers,
+        server = ChainedServer(aio.server(options=connection_options(settings)), chain)
+        address = bind(server, settings, "listen", tls)
+        readiness = _register(server, ground, authority, work)
+        await enter(
+            Supervisor(
+                settings.media_workers, lambda: worker_environment(settings, ground.keys), work.sessions.worker_came
+            )
         )
-        track_service_pb2_grpc.add_TrackServiceServicer_to_server(servicer, server)
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
-        reflection.enable_server_reflection(
-            [SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
-            server,
-            Symbols(),  # type: ignore[arg-type]  # has what reflection looks up
+        # Ends before the workers do: a session must not look for another worker while ours go home.
+        await work.resume(stack)
+        await enter(authority.revocation)
+        metrics_address = stack.enter_context(
+            exposing(ground.registry, settings.metrics_listen, environment_name("metrics_listen"))
         )
-        await stack.enter_async_context(
-            Supervisor(settings.media_workers, _worker_environment(settings), sessions.worker_came)
-        )
-        # Before the workers: a session must not look for another worker while ours go home.
-        await stack.enter_async_context(sessions)
-        sessions.restore()
-        metrics_address = _serve_metrics(stack, settings, registry)
-        await readiness.look()
-        looking = asyncio.create_task(readiness.run(), name="readiness")
-        stack.push_async_callback(_end, looking)
+        await enter(readiness)
         await server.start()
 
         async def drain() -> None:
@@ -199,79 +126,19 @@ async def serve(settings: Settings, events: EventWriter | None = None) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _authenticator(settings: Settings) -> Authenticator:
-    if settings.auth_mode == "off":
-        return Unguarded()
-    return TokenAuthenticator(settings.livekit_api_key, settings.livekit_api_secret.get_secret_value())
-
-
-def _announce(rooms: Rooms, quality: Quality, before: Publication | None, after: Publication) -> None:
-    if before is None or (before.state, before.muted) != (after.state, after.muted):
-        rooms.announce(after.room, event_pb2.RoomEvent(publication_moved=after))
-    if after.state == ENDED:
-        quality.forget(after.publication_id)
-    elif before is not None and before.muted != after.muted:
-        quality.interrupt(after.publication_id)
-
-
-def _bind(server: ChainedServer, settings: Settings, name: str) -> str:
-    """Binds the server to the address of that setting; returns it with the port that was taken."""
-    wanted = getattr(settings, name)
-    host, _ = split_address(wanted)
-    try:
-        port = server.add_insecure_port(wanted)
-    except RuntimeError as error:
-        raise SettingsError([f"{environment_name(name)}: {wanted} cannot be bound; is it in use?"]) from error
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _serve_metrics(stack: contextlib.AsyncExitStack, settings: Settings, registry: CollectorRegistry) -> str:
-    if not settings.metrics_listen:
-        return ""
-    host, port = split_address(settings.metrics_listen)
-    try:
-        http, thread = start_http_server(port, host, registry)
-    except OSError as error:
-        raise SettingsError(
-            [f"{environment_name('metrics_listen')}: {settings.metrics_listen} cannot be bound; is it in use?"]
-        ) from error
-    stack.callback(thread.join)
-    stack.callback(http.server_close)
-    stack.callback(http.shutdown)
-    return f"{host}:{http.server_port}"
-
-
-def _about(settings: Settings) -> server_info_pb2.GetServerInfoResponse:
-    return server_info_pb2.GetServerInfoResponse(
-        version=metadata.version("track-server"),
-        auth_mode=AUTH_MODES[settings.auth_mode],
-        livekit=server_info_pb2.LiveKitInfo(url=settings.livekit_url),
-        limits=server_info_pb2.Limits(
-            max_request_bytes=MAX_REQUEST_BYTES,
-            max_events_per_room=settings.max_events_per_room,
-            max_page_size=MAX_PAGE_SIZE,
-            min_report_interval=duration_of(SHORTEST_S),
-            default_wait=duration_of(DEFAULT_WAIT_S),
-        ),
+def _register(server: ChainedServer, ground: Foundation, authority: Authority, work: Work) -> Readiness:
+    """Puts TrackService, health and reflection on the server; returns who tells health of readiness."""
+    health = Health()
+    permissions = authority.permissions
+    conditions = [] if permissions is None else [Condition("permission_service", permissions.answering)]
+    address = LiveKitAddress(ground.settings.livekit_ws_url, ground.keys)
+    readiness = Readiness(health, ground.api, ground.store, address, conditions)
+    servicer = track_service(ground, authority, work, readiness)
+    track_service_pb2_grpc.add_TrackServiceServicer_to_server(servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection(
+        [SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
+        server,
+        Symbols(),  # type: ignore[arg-type]  # has what reflection looks up
     )
-
-
-def _worker_environment(settings: Settings) -> dict[str, str]:
-    """The settings that a media worker reads, for its environment."""
-    values = {
-        "livekit_url": settings.livekit_ws_url,
-        "livekit_api_key": settings.livekit_api_key,
-        "livekit_api_secret": settings.livekit_api_secret.get_secret_value(),
-        "media_dir": str(settings.media_dir or ""),
-        "media_url_hosts": ",".join(sorted(settings.media_url_hosts)),
-        "worker_max_sessions": str(settings.worker_max_sessions),
-        "worker_sessions_per_child": str(settings.worker_sessions_per_child),
-        "log_level": settings.log_level,
-        "log_format": settings.log_format,
-    }
-    return {environment_name(name): value for name, value in values.items()}
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    return readiness

@@ -12,6 +12,8 @@ from typing import Final, Self
 import structlog
 
 from track_server.agent import REGISTERED
+from track_server.config import Settings, environment_name
+from track_server.keys import KeyRing
 
 log = structlog.get_logger(__name__)
 
@@ -25,14 +27,16 @@ _STOP_S: Final = 8.0
 class Supervisor:
     """Keeps ``count`` processes `python -m track_server worker --supervised` running, `async with`.
 
-    ``environment``: settings for them, on top of our own environment. ``on_registered`` is called whenever LiveKit
-    knows one of them.
+    ``environment``: gives the settings for one that is started, on top of our own environment. ``on_registered`` is
+    called whenever LiveKit knows one of them.
     """
 
-    def __init__(self, count: int, environment: Mapping[str, str], on_registered: Callable[[], None]) -> None:
+    def __init__(
+        self, count: int, environment: Callable[[], Mapping[str, str]], on_registered: Callable[[], None]
+    ) -> None:
         self._count = count
         self._on_registered = on_registered
-        self._environment = {**os.environ, **environment}
+        self._environment = environment
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -65,7 +69,7 @@ class Supervisor:
                 "--supervised",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=self._environment,
+                env={**os.environ, **self._environment()},
             )
             try:
                 await self._listen(process)
@@ -95,3 +99,22 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+def worker_environment(settings: Settings, keys: KeyRing) -> dict[str, str]:
+    """The settings that a media worker reads, for its environment."""
+    values = {
+        # It asks nobody: what else the mode needs may have been given to us as flags, and is not its business.
+        "auth_mode": "token",
+        "livekit_url": settings.livekit_ws_url,
+        "livekit_api_key": keys.acting.key,
+        "livekit_api_secret": keys.acting.secret,
+        "keys_file": str(settings.keys_file or ""),
+        "media_dir": str(settings.media_dir or ""),
+        "media_url_hosts": ",".join(sorted(settings.media_url_hosts)),
+        "worker_max_sessions": str(settings.worker_max_sessions),
+        "worker_sessions_per_child": str(settings.worker_sessions_per_child),
+        "log_level": settings.log_level,
+        "log_format": settings.log_format,
+    }
+    return {environment_name(name): value for name, value in values.items()}

@@ -12,15 +12,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from livekit import api
 
+from track.v1.access_pb2 import TrackOperation
+from track.v1.publication_pb2 import VideoCodec
 from track.v1.track_pb2 import TrackSource
 from track_server.access import tokens
+from track_server.access.bounds import UNBOUNDED, Bounds
+from track_server.access.operation import CLAIM, claim_of
 from track_server.access.principal import Grants, Principal
 from track_server.access.tokens import TokenAuthenticator, Unguarded, verify
 from track_server.errors import Unauthenticated
+from track_server.keys import ApiKey, KeyRing, parse_keys
 
 KEY = "APIkey"
 SECRET = "secret-of-the-tests-with-more-than-32-bytes"
+OTHER_KEY = "APInext"
+OTHER_SECRET = "the-other-secret-of-the-tests-also-32-bytes"
 NOW = 1_700_000_000.0
+
+
+def ring(text: str = f"{KEY}: {SECRET}\n{OTHER_KEY}: {OTHER_SECRET}") -> KeyRing:
+    """Keys as a file with that text has them."""
+    keys = KeyRing(ApiKey("", ""))
+    keys._take(parse_keys(text))
+    return keys
+
+
+RING = ring()
 
 
 # How long an example takes says nothing where other tests run beside.
@@ -36,13 +53,17 @@ def signed(
 
 
 def principal_of(claims: dict[str, Any], now: float = NOW) -> Principal:
-    return verify(signed(claims), KEY, SECRET, now)[0]
+    return verify(signed(claims), RING, now)[0]
+
+
+def refused(token: str, now: float = NOW) -> Unauthenticated:
+    with pytest.raises(Unauthenticated) as raised:
+        verify(token, RING, now)
+    return raised.value
 
 
 def refusal(token: str, now: float = NOW) -> str:
-    with pytest.raises(Unauthenticated) as refused:
-        verify(token, KEY, SECRET, now)
-    return refused.value.message
+    return refused(token, now).message
 
 
 def test_the_sdks_own_token_is_read_with_livekits_defaults() -> None:
@@ -54,7 +75,7 @@ def test_the_sdks_own_token_is_read_with_livekits_defaults() -> None:
         .to_jwt()
     )
     now = jwt.decode(token, SECRET, algorithms=["HS256"])["nbf"]
-    principal, good_until = verify(token, KEY, SECRET, now)
+    principal, good_until = verify(token, RING, now)
     assert principal.identity == "alice"
     assert good_until == now + 3600
     assert principal.grants == Grants(
@@ -109,8 +130,8 @@ def test_an_identity_that_is_missing_is_the_tokens_id_as_in_livekit() -> None:
 def test_a_token_is_good_from_its_not_before_with_a_little_leeway_until_its_expiry() -> None:
     token = signed({"nbf": int(NOW), "exp": int(NOW) + 100})
     assert "not valid yet" in refusal(token, NOW - 6)
-    verify(token, KEY, SECRET, NOW - 4)
-    verify(token, KEY, SECRET, NOW + 99)
+    verify(token, RING, NOW - 4)
+    verify(token, RING, NOW + 99)
     assert "expired" in refusal(token, NOW + 100)
 
 
@@ -127,8 +148,11 @@ def _unsigned(header: dict[str, Any]) -> str:
         (_unsigned({"alg": "none"}), "malformed"),
         (_unsigned({"alg": "HS256"}), "not signed"),
         (signed({"iss": "APIother"}), "another API key"),
+        (signed({"iss": OTHER_KEY}), "another API key"),
+        (signed({"iss": ""}), "another API key"),
         (signed({"exp": ...}), "lacks"),
-        (signed({"iss": ...}), "lacks"),
+        (signed({"iss": ...}, secret=tokens._NO_SECRET), "lacks"),
+        (signed({"iss": "APIother"}, secret=tokens._NO_SECRET), "another API key"),
         (signed({"exp": "soon"}), "malformed"),
         (signed({"exp": True}), "malformed"),
         (signed({"exp": 10**30}), "malformed"),
@@ -153,6 +177,50 @@ def test_a_bad_token_is_refused_with_a_reason_that_tells_nothing_of_ours(token: 
     assert SECRET not in text
 
 
+@pytest.mark.parametrize(
+    ("token", "cause"),
+    [
+        (signed({"exp": int(NOW)}), "expired"),
+        (signed({"nbf": int(NOW) + 60}), "not_yet_valid"),
+        (signed({}, secret="x" * 40), "wrong_signature"),
+        (signed({"iss": OTHER_KEY}), "wrong_signature"),
+        (signed({"iss": "APIother"}), "unknown_key"),
+        (signed({"iss": "APIother"}, secret="x" * 40), "unknown_key"),
+        (_unsigned({"alg": "none"}), "malformed"),
+        (signed({"exp": ...}), "malformed"),
+        (signed({"track": None}), "malformed"),
+        ("x" * 20_000, "malformed"),
+    ],
+)
+def test_a_refusal_has_a_cause_to_count_by_which_is_not_sent(token: str, cause: str) -> None:
+    error = refused(token)
+    assert error.cause == cause
+    assert not error.metadata
+    assert cause not in ("unknown_key", "wrong_signature") or error.message == refusal(signed({"iss": "APIother"}))
+
+
+def test_an_issuer_that_is_read_otherwise_before_the_signature_is_verified_is_refused() -> None:
+    # The key is chosen by what the token seems to say; what counts is what it says.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "_issuer", lambda _: OTHER_KEY)
+        assert refused(signed({}, secret=OTHER_SECRET)).cause == "unknown_key"
+
+
+def test_every_key_of_the_ring_signs_tokens() -> None:
+    assert verify(signed({}), RING, NOW)[0].identity == "alice"
+    assert verify(signed({"iss": OTHER_KEY}, secret=OTHER_SECRET), RING, NOW)[0].identity == "alice"
+
+
+def test_a_token_is_narrowed_to_the_operation_that_it_claims() -> None:
+    video = {"room": "r", "roomJoin": True}
+    plain = principal_of({"video": video})
+    assert (plain.operation, plain.bounds) == (TrackOperation.TRACK_OPERATION_UNSPECIFIED, UNBOUNDED)
+    bounds = Bounds(max_bitrate_bps=500_000, codecs=frozenset({VideoCodec.VIDEO_CODEC_VP8}), max_tracks=1)
+    narrowed = principal_of({"video": video, CLAIM: claim_of(TrackOperation.TRACK_OPERATION_PUBLISH, bounds)})
+    assert (narrowed.operation, narrowed.bounds) == (TrackOperation.TRACK_OPERATION_PUBLISH, bounds)
+    assert narrowed.grants == plain.grants
+
+
 def test_a_token_whose_header_names_its_own_key_is_held_to_ours() -> None:
     headers = {"jwk": {"kty": "oct", "k": base64.b64encode(b"x" * 40).decode()}, "kid": "../../dev/null"}
     assert "not signed" in refusal(signed({}, secret="x" * 40, headers=headers))
@@ -163,7 +231,20 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-_NAMES = st.sampled_from(["room", "roomJoin", "roomAdmin", "canPublish", "canPublishSources", "agent", "x"])
+_NAMES = st.sampled_from(
+    [
+        "room",
+        "roomJoin",
+        "roomAdmin",
+        "roomList",
+        "canPublish",
+        "canPublishSources",
+        "canPublishData",
+        "canSubscribe",
+        "agent",
+        "x",
+    ]
+)
 _CLAIMS = st.fixed_dictionaries(
     {},
     optional={
@@ -174,17 +255,47 @@ _CLAIMS = st.fixed_dictionaries(
         "aud": _JSON,
         "sub": _JSON,
         "jti": _JSON,
-        "video": _JSON | st.dictionaries(_NAMES, _JSON, max_size=4),
+        "track": _JSON | st.dictionaries(st.sampled_from(["operation", "bounds", "x"]), _JSON, max_size=3),
+        "video": _JSON | st.dictionaries(_NAMES, st.booleans() | st.text(max_size=4) | _JSON, max_size=5),
     },
 )
 
 
-def _accepted_or_unauthenticated(token: str) -> None:
+def _accepted_or_unauthenticated(token: str) -> Principal | None:
     try:
-        principal, _ = verify(token, KEY, SECRET, NOW)
-    except Unauthenticated:
-        return
-    assert isinstance(principal, Principal)
+        principal, _ = verify(token, RING, NOW)
+    except Unauthenticated as error:
+        if error.cause not in {"malformed", "expired", "not_yet_valid", "unknown_key", "wrong_signature"}:
+            raise
+        return None
+    return principal
+
+
+def _no_wider_than(principal: Principal, claims: dict[str, Any]) -> bool:
+    """Whether each grant is one that LiveKit reads from the claims, in LiveKit's own words: what is not said is not
+    granted, except for who joins.
+    """
+    video = claims.get("video") or {}
+    grants, joins = principal.grants, video.get("roomJoin") is True
+
+    def said(name: str, *, default: bool = False) -> bool:
+        value = video.get(name)
+        return default if value is None else value is True
+
+    publishes = said("canPublish", default=joins)
+    return (
+        grants.room in ("", video.get("room"))
+        and (not grants.room_join or joins)
+        and (not grants.room_admin or said("roomAdmin"))
+        and (not grants.room_list or said("roomList"))
+        and (not grants.agent or said("agent"))
+        and (not grants.can_publish or publishes)
+        and (not grants.can_publish_data or said("canPublishData", default=publishes))
+        and (not grants.can_subscribe or said("canSubscribe", default=joins))
+        and bool(grants.can_publish_sources) == bool(video.get("canPublishSources"))
+        and not principal.unrestricted
+        and (CLAIM not in claims or principal.operation != TrackOperation.TRACK_OPERATION_UNSPECIFIED)
+    )
 
 
 @patient
@@ -194,14 +305,15 @@ def test_signed_nonsense_raises_nothing_but_unauthenticated(claims: dict[str, An
         token = jwt.api_jws.encode(json.dumps(claims).encode(), SECRET)
     except ValueError:
         return
-    _accepted_or_unauthenticated(token)
+    principal = _accepted_or_unauthenticated(token)
+    assert principal is None or _no_wider_than(principal, claims)
 
 
 @patient
 @given(token=st.text(max_size=200) | st.text(alphabet='eyJ.-_AZaz09{}"', max_size=200))
 def test_any_text_raises_nothing_but_unauthenticated(token: str) -> None:
     with pytest.raises(Unauthenticated):
-        verify(token, KEY, SECRET, NOW)
+        verify(token, RING, NOW)
 
 
 @patient
@@ -209,7 +321,7 @@ def test_any_text_raises_nothing_but_unauthenticated(token: str) -> None:
 def test_any_json_in_the_shape_of_a_token_raises_nothing_but_unauthenticated(header: object, payload: object) -> None:
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, payload)]
     with pytest.raises(Unauthenticated):
-        verify(".".join([*parts, "AAAA"]), KEY, SECRET, NOW)
+        verify(".".join([*parts, "AAAA"]), RING, NOW)
 
 
 def test_deeply_nested_json_raises_nothing_but_unauthenticated() -> None:
@@ -227,7 +339,7 @@ def test_a_token_with_one_changed_byte_is_never_taken(position: int, flip: int) 
     if head == token.rpartition(b".")[0] and signature[:-1] == token.rpartition(b".")[2][:-1]:
         return  # the last character of base64 has bits that mean nothing
     with pytest.raises(Unauthenticated):
-        verify(changed.decode("latin-1"), KEY, SECRET, NOW)
+        verify(changed.decode("latin-1"), RING, NOW)
 
 
 class Moving:
@@ -247,7 +359,7 @@ async def test_a_token_is_verified_once_and_kept_until_it_expires(monkeypatch: p
 
     monkeypatch.setattr(tokens, "verify", counted)
     clock = Moving()
-    authenticator = TokenAuthenticator(KEY, SECRET, clock=clock)
+    authenticator = TokenAuthenticator(ring(), clock=clock)
     header = f"Bearer {signed({'exp': int(NOW) + 100})}"
     first = await authenticator.authenticate(header)
     clock.now += 90
@@ -258,22 +370,42 @@ async def test_a_token_is_verified_once_and_kept_until_it_expires(monkeypatch: p
         await authenticator.authenticate(header)
 
 
+async def test_a_token_that_is_kept_is_not_taken_once_its_key_is_gone_or_has_another_secret() -> None:
+    keys = ring()
+    authenticator = TokenAuthenticator(keys, clock=Moving())
+    old, new = f"Bearer {signed({})}", f"Bearer {signed({'iss': OTHER_KEY}, secret=OTHER_SECRET)}"
+    for header in (old, new):
+        await authenticator.authenticate(header)
+        assert authenticator.known(header) is not None
+    keys._take({OTHER_KEY: OTHER_SECRET})
+    assert authenticator.known(old) is None
+    with pytest.raises(Unauthenticated) as gone:
+        await authenticator.authenticate(old)
+    assert gone.value.cause == "unknown_key"
+    assert (await authenticator.authenticate(new)).identity == "alice"
+    keys._take({OTHER_KEY: "x" * 40})
+    with pytest.raises(Unauthenticated) as changed:
+        await authenticator.authenticate(new)
+    assert changed.value.cause == "wrong_signature"
+
+
 async def test_no_more_tokens_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "_CACHE", 10)
-    authenticator = TokenAuthenticator(KEY, SECRET, clock=Moving())
+    authenticator = TokenAuthenticator(ring(), clock=Moving())
     await asyncio.gather(*(authenticator.authenticate(f"Bearer {signed({'sub': str(n)})}") for n in range(50)))
     assert len(authenticator._principals) == 10
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearerabc", signed({})])
 async def test_a_call_without_a_bearer_token_is_refused(header: str | None) -> None:
-    with pytest.raises(Unauthenticated, match="Bearer"):
-        await TokenAuthenticator(KEY, SECRET, clock=Moving()).authenticate(header)
+    with pytest.raises(Unauthenticated, match="Bearer") as raised:
+        await TokenAuthenticator(ring(), clock=Moving()).authenticate(header)
+    assert raised.value.cause == ("missing" if header is None else "malformed")
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
 async def test_the_schemes_case_does_not_matter(scheme: str) -> None:
-    principal = await TokenAuthenticator(KEY, SECRET, clock=Moving()).authenticate(f"{scheme} {signed({})}")
+    principal = await TokenAuthenticator(ring(), clock=Moving()).authenticate(f"{scheme} {signed({})}")
     assert principal.identity == "alice"
 
 

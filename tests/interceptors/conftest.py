@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from tests.chained_server import API_KEY, API_SECRET, Harness, serving
 from track_server.access.tokens import TokenAuthenticator
+from track_server.keys import ApiKey, KeyRing
 
 
 @pytest_asyncio.fixture
@@ -19,5 +20,5 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
 @pytest_asyncio.fixture
 async def guarded(tmp_path: Path) -> AsyncIterator[Harness]:
     """A server in mode `token`."""
-    async with serving(tmp_path, authenticator=TokenAuthenticator(API_KEY, API_SECRET)) as running:
+    async with serving(tmp_path, authenticator=TokenAuthenticator(KeyRing(ApiKey(API_KEY, API_SECRET)))) as running:
         yield running

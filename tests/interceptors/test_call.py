@@ -19,6 +19,7 @@ from track_server import errors
 from track_server.access.tokens import TokenAuthenticator
 from track_server.interceptors.chain import ChainedServer
 from track_server.interceptors.context import Call, current_call
+from track_server.keys import ApiKey, KeyRing
 from track_server.livekit.tokens import TokenMint
 from track_server.logs import EventWriter
 from track_server.servicer.health import Health
@@ -253,7 +254,7 @@ def _register_media(server: ChainedServer) -> None:
 
 
 async def test_media_sessions_take_the_agent_grant(tmp_path: Path) -> None:
-    authenticator = TokenAuthenticator(API_KEY, API_SECRET)
+    authenticator = TokenAuthenticator(KeyRing(ApiKey(API_KEY, API_SECRET)))
     async with serving(tmp_path, authenticator=authenticator, register=_register_media) as running:
         stub: Any = media_service_pb2_grpc.MediaServiceStub(running.channel)
         reports = [media_service_pb2.AttachRequest()] * 2

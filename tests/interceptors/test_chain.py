@@ -29,9 +29,10 @@ def test_every_rpc_of_ours_declares_a_permission_and_mutations_take_a_request_id
     method = declared(rpc, lambda raw: raw, lambda message: message)
     assert method.ours
     assert method.permission != access_pb2.PERMISSION_UNSPECIFIED
-    reads = method.permission in (access_pb2.PERMISSION_READ_SERVER, access_pb2.PERMISSION_READ_TRACKS)
-    assert method.mutation == (not reads and method.permission != access_pb2.PERMISSION_HOST_MEDIA)
+    changes = rpc.name.startswith(("Publish", "Unpublish", "Mute", "Unmute", "Update", "Set", "Clear"))
+    assert method.mutation == changes
     assert method.mutation == ("request_id" in rpc.input_type.fields_by_name)
+    assert method.mutation == ("validate_only" in rpc.input_type.fields_by_name)
 
 
 def test_health_and_reflection_are_the_only_services_that_need_no_permission() -> None:
@@ -171,10 +172,16 @@ def test_the_chain_is_in_the_order_that_its_reasons_give(harness: Harness) -> No
         "metrics",
         "errors",
         "drain",
+        "server limits",
+        "denials",
         "authentication",
+        "principal limits",
         "messages",
         "authorisation",
+        "room limits",
         "idempotency",
+        "operations",
+        "streams",
     ]
 
 

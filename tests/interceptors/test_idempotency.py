@@ -11,13 +11,15 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chained_server import API_KEY, API_SECRET, Harness, bearer, failure, serving, until
+from tests.chained_server import API_KEY, API_SECRET, SERVICE, Harness, bearer, failure, serving, until
 from tests.test_errors import details
 from track.v1 import publication_pb2, tracks_pb2
 from track_server import errors
 from track_server.access.tokens import TokenAuthenticator
 from track_server.interceptors.context import current_call
-from track_server.interceptors.idempotency import contents_digest, operation_key
+from track_server.interceptors.idempotency import Idempotency, contents_digest, operation_key
+from track_server.interceptors.method import ContractError, declared
+from track_server.keys import ApiKey, KeyRing
 from track_server.store.records import StoreError
 from track_server.store.sqlite import SqliteStore
 
@@ -177,7 +179,7 @@ async def test_the_answer_is_kept_for_a_day_also_through_a_restart(tmp_path: Pat
 
 
 async def test_callers_rooms_and_methods_do_not_meet(tmp_path: Path) -> None:
-    async with serving(tmp_path, authenticator=TokenAuthenticator(API_KEY, API_SECRET)) as running:
+    async with serving(tmp_path, authenticator=TokenAuthenticator(KeyRing(ApiKey(API_KEY, API_SECRET)))) as running:
         effects = Effects()
         running.on("MuteTracks", effects)
 
@@ -198,7 +200,7 @@ async def test_callers_rooms_and_methods_do_not_meet(tmp_path: Path) -> None:
 
 
 async def test_who_may_not_do_it_does_not_get_the_answer_of_who_may(tmp_path: Path) -> None:
-    async with serving(tmp_path, authenticator=TokenAuthenticator(API_KEY, API_SECRET)) as running:
+    async with serving(tmp_path, authenticator=TokenAuthenticator(KeyRing(ApiKey(API_KEY, API_SECRET)))) as running:
         running.on("MuteTracks", Effects())
         await running.stub.MuteTracks(mute(), metadata=bearer("alice", roomAdmin=True, room="room"))
         failed = await failure(running.stub.MuteTracks(mute(), metadata=bearer("alice", roomAdmin=True, room="other")))
@@ -261,3 +263,15 @@ def test_contents_are_the_request_without_its_id_whatever_the_order_of_its_maps(
 
     assert contents_digest(publish("1", "a", "b", "c")) == contents_digest(publish("2", "c", "b", "a"))
     assert contents_digest(publish("1", "a")) != contents_digest(publish("1", "b"))
+
+
+def test_without_a_store_only_mutations_cannot_be_served() -> None:
+    async def inner(request: Any, call: Any) -> None: ...
+
+    methods = [declared(rpc, bytes, bytes) for rpc in SERVICE.methods]
+    for method in methods:
+        if method.mutation:
+            with pytest.raises(ContractError, match=method.name):
+                Idempotency(None).wrap(method, inner)
+        else:
+            assert Idempotency(None).wrap(method, inner) is inner

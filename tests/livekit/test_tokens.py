@@ -7,6 +7,7 @@ import jwt
 from livekit.api import VideoGrants
 
 from track_server.access.tokens import verify
+from track_server.keys import ApiKey, KeyRing
 from track_server.livekit import tokens
 from track_server.livekit.tokens import TokenMint
 
@@ -46,7 +47,7 @@ def test_each_token_grants_what_it_is_for() -> None:
 def test_a_workers_token_opens_media_sessions_and_no_room() -> None:
     mint = TokenMint(KEY, SECRET)
     now = claims(mint.worker())["nbf"]
-    grants = verify(mint.worker(), KEY, SECRET, now)[0].grants
+    grants = verify(mint.worker(), KeyRing(ApiKey(KEY, SECRET)), now)[0].grants
 
     assert (grants.agent, grants.room_join, grants.room_admin, grants.room_list) == (True, False, False, False)
 

@@ -22,6 +22,7 @@ from track.media.v1.media_service_pb2 import (
     DesiredTrack,
     HostedTrackReport,
     HostedTrackState,
+    SessionAudience,
     SessionDesired,
     SessionEnded,
     SessionHello,
@@ -46,14 +47,18 @@ class PeerSession:
         self.hellos: list[SessionHello] = []
         self.reports: list[HostedTrackReport] = []
         self.stats: list[SessionStats] = []
+        self.audiences: list[int] = []
+        """Revisions of the audiences that LiveKit was told."""
         self.ended: SessionEnded | None = None
         self.attached = 0
         self._desired = SessionDesired()
         self._outboxes: set[asyncio.Queue[AttachResponse | None]] = set()
         self._changed = asyncio.Condition()
 
-    def desire(self, *tracks: DesiredTrack, stats_interval_s: float = 0) -> None:
-        self._desired = SessionDesired(tracks=tracks)
+    def desire(
+        self, *tracks: DesiredTrack, stats_interval_s: float = 0, audience: SessionAudience | None = None
+    ) -> None:
+        self._desired = SessionDesired(tracks=tracks, audience=audience)
         if stats_interval_s:
             self._desired.stats_interval.FromMilliseconds(int(stats_interval_s * 1000))
         self._tell(AttachResponse(desired=self._desired))
@@ -81,6 +86,8 @@ class PeerSession:
                 self.hellos.append(request.hello)
             case "track":
                 self.reports.append(request.track)
+            case "audience":
+                self.audiences.append(request.audience.revision)
             case "stats":
                 self.stats.append(request.stats)
             case "ended":

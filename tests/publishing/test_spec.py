@@ -3,12 +3,11 @@
 from typing import Any
 
 import pytest
-from google.protobuf.struct_pb2 import Struct
 
 from track.v1 import publication_pb2 as pb
 from track.v1 import track_pb2
-from track_server.errors import InvalidOptions
-from track_server.publishing.spec import BITS_PER_PIXEL, Stream, complete
+from track_server.errors import InvalidField, InvalidOptions
+from track_server.publishing.spec import BITS_PER_PIXEL, MAX_METADATA_DEPTH, Stream, complete
 
 AUDIO = track_pb2.TRACK_TYPE_AUDIO
 VIDEO = track_pb2.TRACK_TYPE_VIDEO
@@ -73,10 +72,6 @@ def test_codecs_with_scalable_layers_are_not_simulcast(codec: pb.VideoCodec.Valu
     assert raised.value.field == "spec.video.simulcast"
 
 
-BIG = Struct()
-BIG["text"] = "x" * 17_000
-
-
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [
@@ -89,10 +84,22 @@ BIG["text"] = "x" * 17_000
         (spec(test_pattern=pb.TestPatternInput(), video=pb.VideoOptions(width=640)), "spec.video.height"),
         (spec(test_pattern=pb.TestPatternInput(), video=pb.VideoOptions(height=360)), "spec.video.width"),
         (spec(data=pb.DataInput(payload=b"x", frame_bytes=32)), "spec.data.frame_bytes"),
-        (spec(tone=pb.ToneInput(), metadata=BIG), "spec.metadata"),
     ],
 )
 def test_contradictions_name_their_field(wrong: pb.PublicationSpec, field: str) -> None:
     with pytest.raises(InvalidOptions) as raised:
         complete(wrong, "PUB_1", None)
     assert raised.value.field == field
+
+
+def test_metadata_as_deep_as_it_may_be_is_kept() -> None:
+    metadata: dict[str, Any] = {"a": [1.5, None, "x", True]}
+    for _ in range(MAX_METADATA_DEPTH - 2):
+        metadata = {"a": metadata}
+    asked = spec(tone=pb.ToneInput())
+    asked.metadata.update(metadata)
+    assert complete(asked, "PUB_1", None).metadata == asked.metadata
+    asked.metadata.Clear()
+    asked.metadata.update({"a": metadata})
+    with pytest.raises(InvalidField, match="nested"):
+        complete(asked, "PUB_1", None)

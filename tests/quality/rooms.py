@@ -10,7 +10,7 @@ TYPES = {"a": models.TrackType.AUDIO, "v": models.TrackType.VIDEO, "d": models.T
 
 def live_room(tracks: dict[str, list[str]], name: str = "room") -> LiveRoom:
     """A watched room: identity to track SIDs. The letter after `TR_` says audio, video or data."""
-    room = LiveRoom(name, 100)
+    room = LiveRoom(name, 100, lambda *_: None)
     room.seen("RM_1", infos(tracks), WATCHED)
     return room
 

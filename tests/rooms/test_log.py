@@ -48,7 +48,9 @@ async def test_a_new_event_wakes_who_waits() -> None:
     await asyncio.wait_for(waiting, 1)
 
 
-@pytest.mark.parametrize("text", ["x", "0123456789ab", "0123456789ab-", "0123456789AB-1", "0123456789ab--1", "-1"])
+@pytest.mark.parametrize(
+    "text", ["x", "0123456789ab", "0123456789ab-", "0123456789AB-1", "0123456789ab--1", "-1", "0123456789ab-1\n"]
+)
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor):
         Cursor.parse(text)

@@ -9,6 +9,7 @@ import pytest_asyncio
 from tests.livekit_process import LiveKitProcess
 from tests.media.clips import write_clip
 from tests.servicer.rooms import existing_room
+from tests.servicer.tls import Files
 from tests.track_process import Client, TrackProcess
 
 
@@ -30,3 +31,9 @@ async def admin(track: TrackProcess, room_name: str) -> AsyncIterator[Client]:
 def clip(track: TrackProcess) -> str:
     """Two seconds of sound and picture in the media folder of the shared server; its URI."""
     return write_clip(Path(track.directory) / "media" / "clip.mkv", 2.0).name
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """Certificates of a server and its CAs, of this test alone."""
+    return Files.made(tmp_path / "tls")

@@ -17,7 +17,10 @@ _INTERNAL = re.compile(
 
 @dataclass(frozen=True)
 class Refusal:
-    """A failed call. ``fields``: those that BadRequest names. ``retry_s``: RetryInfo's delay, None without one."""
+    """A failed call. ``fields``: those that BadRequest names. ``retry_s``: RetryInfo's delay, None without one.
+
+    ``quota``: the limit, its value and for whom it counts, by QuotaFailure; None without one.
+    """
 
     code: grpc.StatusCode
     message: str
@@ -25,6 +28,7 @@ class Refusal:
     fields: tuple[str, ...]
     retry_s: float | None
     metadata: dict[str, str]
+    quota: tuple[str, int, str] | None = None
 
 
 async def refusal(call: Awaitable[Any]) -> Refusal:
@@ -45,7 +49,7 @@ def read(error: grpc.aio.AioRpcError) -> Refusal:
     assert not _INTERNAL.search(status.message), status.message
     info = error_details_pb2.ErrorInfo()
     fields: list[str] = []
-    retry_s = None
+    retry_s = quota = None
     for detail in status.details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             detail.Unpack(info)
@@ -58,8 +62,14 @@ def read(error: grpc.aio.AioRpcError) -> Refusal:
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
             retry_s = retry.retry_delay.ToTimedelta().total_seconds()
+        elif detail.Is(error_details_pb2.QuotaFailure.DESCRIPTOR):
+            failure = error_details_pb2.QuotaFailure()
+            detail.Unpack(failure)
+            (exceeded,) = failure.violations
+            quota = (exceeded.quota_metric, exceeded.quota_value, exceeded.subject)
     assert info.domain == "track.v1", status
-    return Refusal(error.code(), status.message, info.reason, tuple(fields), retry_s, dict(info.metadata))
+    assert (quota is not None) == (info.reason == "LIMIT_EXCEEDED"), status
+    return Refusal(error.code(), status.message, info.reason, tuple(fields), retry_s, dict(info.metadata), quota)
 
 
 async def first(stream: Any) -> Any:

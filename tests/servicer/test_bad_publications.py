@@ -16,6 +16,7 @@ from track.v1 import publication_pb2, track_pb2
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 LONG = "x" * 257
 
 Pub = publication_pb2
@@ -39,6 +40,18 @@ def big_metadata() -> struct_pb2.Struct:
     return struct
 
 
+def nested(depth: int) -> struct_pb2.Struct:
+    """Metadata of so many objects within one another."""
+    struct = struct_pb2.Struct()
+    inner = struct
+    for _ in range(depth - 1):
+        inner = inner.fields["a"].struct_value
+    inner.fields["a"].bool_value = True
+    return struct
+
+
+NOT_A_NUMBER = struct_pb2.Struct(fields={"a": struct_pb2.Value(number_value=float("nan"))})
+NO_VALUE = struct_pb2.Struct(fields={"a": struct_pb2.Value()})
 VIDEO = track_pb2.TRACK_TYPE_VIDEO
 AUDIO = track_pb2.TRACK_TYPE_AUDIO
 SPECS = [
@@ -93,7 +106,11 @@ SPECS = [
     ("a camera that sounds", labelled(source=track_pb2.TRACK_SOURCE_CAMERA), INVALID, "INVALID_OPTIONS", "spec.source"),
     ("no such source", labelled(source=77), INVALID, "INVALID_FIELD", "spec.source"),
     ("name too long", labelled(name=LONG), INVALID, "INVALID_FIELD", "spec.name"),
-    ("metadata too large", labelled(metadata=big_metadata()), INVALID, "INVALID_OPTIONS", "spec.metadata"),
+    ("metadata too large", labelled(metadata=big_metadata()), EXHAUSTED, "LIMIT_EXCEEDED", "spec.metadata"),
+    ("metadata too deep", labelled(metadata=nested(17)), INVALID, "INVALID_FIELD", "spec.metadata"),
+    ("metadata as deep as can be sent", labelled(metadata=nested(32)), INVALID, "INVALID_FIELD", "spec.metadata"),
+    ("metadata no JSON number", labelled(metadata=NOT_A_NUMBER), INVALID, "INVALID_FIELD", "spec.metadata"),
+    ("metadata without a value", labelled(metadata=NO_VALUE), INVALID, "INVALID_FIELD", "spec.metadata"),
     (
         "data too often",
         Spec(data=Pub.DataInput(frames_per_second=201)),

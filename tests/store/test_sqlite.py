@@ -5,12 +5,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.store.conftest import Clock
-from track_server.store import schema, sqlite, transactions
+from track_server.store import schema, sqlite, sqlite_journal, transactions
 from track_server.store.records import StoreError
 from track_server.store.sqlite import SqliteStore
 
@@ -92,7 +93,7 @@ async def test_each_schema_version_is_brought_to_the_newest(path: Path, monkeypa
         assert record is not None
         assert record.body == b"old"
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
     connection.close()
 
 
@@ -113,7 +114,7 @@ async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monk
 async def test_writes_that_wait_together_share_transactions(path: Path) -> None:
     async with SqliteStore(path) as store:
         commits = 0
-        counted = sqlite.SqliteStore._keep_revision
+        counted = sqlite.SqliteStore._before_commit
 
         def keep(self: SqliteStore, connection: sqlite3.Connection) -> None:
             nonlocal commits
@@ -140,6 +141,29 @@ async def test_expired_records_leave_the_file_in_batches(
             left.append(await store._transactions.read(_rows))
         assert left[-1] == 1
         assert all(before - after <= 20 for before, after in zip([26, *left], left, strict=False))
+
+
+async def test_old_entries_leave_the_file_in_batches(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_journal, "_TRIM_BATCH", 10)
+    async with SqliteStore(path, clock=clock) as store:
+        store.journal.retain("kind", age_s=1, entries=1000)
+        await asyncio.gather(*(store.journal.append("kind", f"{n % 3}", b"") for n in range(200)))
+        clock.now += 2
+        await store.journal.append("kind", "young", b"")
+        store.journal._trim_at = 0.0
+        left = [(201, 201)]
+        async with asyncio.timeout(10):
+            while left[-1] != (1, 1):
+                await store.check()
+                left.append(await store._transactions.read(_entries))
+        # A batch after the check, one after the reading before it, and one that an earlier round was late with.
+        assert all(before - after <= 30 for (before, _), (after, _) in pairwise(left))
+
+
+def _entries(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many there are, and how many the journal thinks."""
+    count = connection.execute("SELECT count(*) FROM journal").fetchone()[0]
+    return count, connection.execute("SELECT entries FROM journal_size").fetchone()[0]
 
 
 def _rows(connection: sqlite3.Connection) -> int:
@@ -206,10 +230,12 @@ async def main():
                 await store.put("kind", "room", f"more {n}", b"x" * 50_000)
         except StoreError as error:
             print(error)
+            assert store.journal.failing
         else:
             raise AssertionError("no failure")
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         await store.check()
+        assert not store.journal.failing
         kept = {record.key for record in await store.list("kind")}
         told = {str(n) for n, outcome in enumerate(outcomes) if isinstance(outcome, int)}
         assert kept >= told | {"before"}

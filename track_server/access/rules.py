@@ -1,18 +1,38 @@
-"""What a principal may do: pure decisions over its grants, as access.proto's `Permission` says.
+"""What a principal may do by its token: pure decisions over its grants, as access.proto's `Permission` says.
 
-A denial tells what grant is missing. It depends on the token and the request alone, never on what exists.
+A denial tells what grant is missing. It depends on the token, the request and the caller's own participant, never on
+what else exists.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from track.v1.access_pb2 import Permission
-from track.v1.track_pb2 import TrackSource, TrackType
+from track.v1.access_pb2 import Permission, TrackOperation
+from track.v1.track_pb2 import Participant, TrackType
+from track_server.access.bounds import Bounds, Description
 from track_server.access.principal import Grants, Principal
+from track_server.access.question import Question
 from track_server.errors import PermissionDenied
 
-# Permissions that are not about a room: a request without `room` may only need one of these.
-ROOMLESS: Final = frozenset({Permission.PERMISSION_READ_SERVER, Permission.PERMISSION_HOST_MEDIA})
+# Permissions that need not be about a room: a request without `room` may only need one of these.
+ROOMLESS: Final = frozenset(
+    {
+        Permission.PERMISSION_READ_SERVER,
+        Permission.PERMISSION_HOST_MEDIA,
+        Permission.PERMISSION_READ_AUDIT,
+        Permission.PERMISSION_CHECK_PERMISSIONS,
+    }
+)
+
+# What an operation token may be used for here, beside asking the server about itself.
+_OPERATIONS: Final = {
+    TrackOperation.TRACK_OPERATION_PUBLISH: Permission.PERMISSION_PUBLISH,
+    TrackOperation.TRACK_OPERATION_SUBSCRIBE: Permission.PERMISSION_SUBSCRIBE,
+    TrackOperation.TRACK_OPERATION_OBSERVE: Permission.PERMISSION_READ_TRACKS,
+}
+
+_NOTHING: Final = Description()
 
 
 def is_admin(principal: Principal, room: str) -> bool:
@@ -21,53 +41,78 @@ def is_admin(principal: Principal, room: str) -> bool:
     return principal.unrestricted or (grants.room_admin and room != "" and grants.room == room)
 
 
-def room_check(permission: "Permission.ValueType") -> Callable[[Principal, str], None]:
-    """The check of what can be told from the room alone, for principal and room; it raises PermissionDenied.
+def within_token(principal: Principal, permission: "Permission.ValueType", room: str) -> None:
+    """Raises PermissionDenied where the token is for another room or another operation, whoever decides about the rest.
 
-    Passing is not enough to act: `require_target` decides about each participant that is acted on.
+    A token with `roomList` is about every room.
     """
-    rule = _RULES.get(permission)
-    if rule is None:
-        return _nobody
-    allows, needs = rule
-
-    def check(principal: Principal, room: str) -> None:
-        if not (principal.unrestricted or allows(principal, room)):
-            raise PermissionDenied(f"The access token does not allow this: it needs {needs}.")
-
-    return check
-
-
-def room_level(permission: "Permission.ValueType", principal: Principal, room: str) -> None:
-    """`room_check` at once."""
-    room_check(permission)(principal, room)
-
-
-def require_target(
-    principal: Principal,
-    permission: "Permission.ValueType",
-    room: str,
-    identity: str,
-    *,
-    source: "TrackSource.ValueType" = TrackSource.TRACK_SOURCE_UNSPECIFIED,
-    track_type: "TrackType.ValueType" = TrackType.TRACK_TYPE_UNSPECIFIED,
-) -> None:
-    """Check that the principal may act on the participant ``identity`` of the room; raises PermissionDenied.
-
-    For PERMISSION_PUBLISH and PERMISSION_MUTE, ``source`` and ``track_type`` are the track's; for
-    PERMISSION_SUBSCRIBE they do not matter.
-    """
-    if is_admin(principal, room):
+    if principal.unrestricted:
         return
-    if not _joins(principal.grants, room) or principal.identity == "" or principal.identity != identity:
-        raise PermissionDenied("The access token allows acting on its own participant only: others need roomAdmin.")
-    if permission == Permission.PERMISSION_SUBSCRIBE:
-        if not principal.grants.can_subscribe:
-            raise PermissionDenied("The access token does not allow this: it needs canSubscribe, or roomAdmin.")
-    elif permission in (Permission.PERMISSION_PUBLISH, Permission.PERMISSION_MUTE):
-        _require_publishing(principal.grants, source, track_type)
-    else:
-        raise PermissionDenied("The access token does not allow this.")
+    _within_operation(principal, permission)
+    grants = principal.grants
+    if grants.room_list:
+        return
+    # Without a room the record is that of all rooms; the others are about none.
+    of_no_room = permission in ROOMLESS and permission != Permission.PERMISSION_READ_AUDIT
+    if not (of_no_room if room == "" else room == grants.room):
+        raise PermissionDenied("the access token is not about this room")
+
+
+def admit(principal: Principal, permission: "Permission.ValueType", room: str) -> None:
+    """Check what can be told from the room alone; raises PermissionDenied.
+
+    Passing is not enough to act: `require` decides about each participant that is acted on.
+    """
+    _within_operation(principal, permission)
+    allows, needs = _RULES.get(permission, _NOBODY)
+    if not ((principal.unrestricted and permission in _RULES) or allows(principal, room)):
+        raise PermissionDenied(f"the access token does not allow this: it needs {needs}")
+
+
+def require(principal: Principal, question: Question, live: Participant | None = None) -> Bounds:
+    """Check that the principal may act on the question's participant; raises PermissionDenied.
+
+    ``live``: the principal's own participant where it is in the room: what LiveKit has taken away from it since the
+    token was made counts as taken away. Returns the bounds of an operation token, within which it may publish.
+    """
+    permission, room = question.permission, question.room
+    if principal.unrestricted:
+        return principal.bounds
+    _within_operation(principal, permission)
+    if is_admin(principal, room):
+        return principal.bounds
+    described = question.described or _NOTHING
+    grants = principal.grants
+    if not _joins(grants, room) or principal.identity == "" or principal.identity != question.participant_identity:
+        raise PermissionDenied("the access token allows acting on its own participant only: others need roomAdmin")
+    check = _TARGETS.get(permission)
+    if check is None:
+        raise PermissionDenied("the access token does not allow this")
+    check(grants, described)
+    if live is not None:
+        try:
+            check(held(grants, live), described)
+        except PermissionDenied:
+            raise PermissionDenied("LiveKit has taken this permission away from the participant") from None
+    return principal.bounds
+
+
+def held(grants: Grants, live: Participant) -> Grants:
+    """What is left of the grants: those that the participant in the room still has."""
+    permission = live.permission
+    allowed = frozenset(permission.can_publish_sources)
+    sources = grants.can_publish_sources
+    can_publish = grants.can_publish and permission.can_publish
+    if allowed and sources:
+        can_publish = can_publish and bool(allowed & sources)
+        sources = allowed & sources
+    return replace(
+        grants,
+        can_publish=can_publish,
+        can_publish_sources=sources or allowed,
+        can_publish_data=grants.can_publish_data and permission.can_publish_data,
+        can_subscribe=grants.can_subscribe and permission.can_subscribe,
+    )
 
 
 class _Rule(NamedTuple):
@@ -77,8 +122,15 @@ class _Rule(NamedTuple):
     needs: str
 
 
-def _nobody(principal: Principal, room: str) -> None:
-    raise PermissionDenied("Nobody may do this: it is declared without a permission.")
+def _within_operation(principal: Principal, permission: "Permission.ValueType") -> None:
+    operation = principal.operation
+    if operation and permission not in (_OPERATIONS.get(operation), Permission.PERMISSION_READ_SERVER):
+        name = TrackOperation.Name(operation).removeprefix("TRACK_OPERATION_")
+        raise PermissionDenied(f"the access token is for one operation alone: {name}")
+
+
+def _nobody(principal: Principal, room: str) -> bool:
+    return False
 
 
 def _any(principal: Principal, room: str) -> bool:
@@ -99,11 +151,20 @@ def _subscribes(principal: Principal, room: str) -> bool:
     return is_admin(principal, room) or (_joins(principal.grants, room) and principal.grants.can_subscribe)
 
 
+def _enters(principal: Principal, room: str) -> bool:
+    return is_admin(principal, room) or (_joins(principal.grants, room) and principal.identity != "")
+
+
+def _audits(principal: Principal, room: str) -> bool:
+    return principal.grants.room_list or is_admin(principal, room)
+
+
 def _hosts(principal: Principal, room: str) -> bool:
     return principal.grants.agent
 
 
 _PUBLISHING: Final = "roomAdmin of that room, or roomJoin of it with canPublish or canPublishData"
+_NOBODY: Final = _Rule(_nobody, "something that no token has")
 _RULES: Final = {
     Permission.PERMISSION_READ_SERVER: _Rule(_any, "nothing"),
     Permission.PERMISSION_READ_TRACKS: _Rule(_reads, "roomJoin or roomAdmin of that room, or roomList"),
@@ -111,6 +172,9 @@ _RULES: Final = {
     Permission.PERMISSION_MUTE: _Rule(_publishes, _PUBLISHING),
     Permission.PERMISSION_SUBSCRIBE: _Rule(_subscribes, "roomAdmin of that room, or roomJoin of it with canSubscribe"),
     Permission.PERMISSION_HOST_MEDIA: _Rule(_hosts, "the agent grant"),
+    Permission.PERMISSION_RESTRICT_TRACK: _Rule(_publishes, _PUBLISHING),
+    Permission.PERMISSION_CREATE_TOKEN: _Rule(_enters, "roomAdmin or roomJoin of that room"),
+    Permission.PERMISSION_READ_AUDIT: _Rule(_audits, "roomAdmin of that room, or roomList"),
 }
 
 
@@ -118,12 +182,31 @@ def _joins(grants: Grants, room: str) -> bool:
     return grants.room_join and room != "" and grants.room == room
 
 
-def _require_publishing(grants: Grants, source: "TrackSource.ValueType", track_type: "TrackType.ValueType") -> None:
-    if track_type == TrackType.TRACK_TYPE_DATA:
+def _receives(grants: Grants, described: Description) -> None:
+    if not grants.can_subscribe:
+        raise PermissionDenied("the access token does not allow this: it needs canSubscribe, or roomAdmin")
+
+
+def _sends(grants: Grants, described: Description) -> None:
+    if described.type == TrackType.TRACK_TYPE_DATA:
         if not grants.can_publish_data:
-            raise PermissionDenied("The access token does not allow this: it needs canPublishData, or roomAdmin.")
+            raise PermissionDenied("the access token does not allow this: it needs canPublishData, or roomAdmin")
         return
     if not grants.can_publish:
-        raise PermissionDenied("The access token does not allow this: it needs canPublish, or roomAdmin.")
-    if grants.can_publish_sources and source not in grants.can_publish_sources:
-        raise PermissionDenied("The access token does not allow this: canPublishSources does not list the source.")
+        raise PermissionDenied("the access token does not allow this: it needs canPublish, or roomAdmin")
+    sources = grants.can_publish_sources
+    if sources and described.source not in sources:
+        raise PermissionDenied("the access token does not allow this: canPublishSources does not list the source")
+
+
+def _is_there(grants: Grants, described: Description) -> None:
+    """Whoever may join may narrow what it has; the tokens' own grants are checked where they are made."""
+
+
+_TARGETS: Final = {
+    Permission.PERMISSION_PUBLISH: _sends,
+    Permission.PERMISSION_MUTE: _sends,
+    Permission.PERMISSION_RESTRICT_TRACK: _sends,
+    Permission.PERMISSION_SUBSCRIBE: _receives,
+    Permission.PERMISSION_CREATE_TOKEN: _is_there,
+}

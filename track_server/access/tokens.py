@@ -1,14 +1,21 @@
-"""Who calls, by LiveKit access token: the modes `token` and `off` behind one `Authenticator`."""
+"""Who calls, by LiveKit access token or client certificate: all auth modes behind one `Authenticator`."""
 
+import base64
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import jwt
 
-from track.v1.track_pb2 import TrackSource
-from track_server.access.principal import Grants, Principal, anonymous
+from track.v1.access_pb2 import TrackOperation
+from track_server.access.bounds import UNBOUNDED
+from track_server.access.certificates import ClientCertificates
+from track_server.access.operation import CLAIM, read_claim
+from track_server.access.principal import Principal, anonymous
+from track_server.access.video_grants import grants_of, text_of
 from track_server.errors import Unauthenticated
+from track_server.keys import ApiKey, KeyRing
 
 # For a not-before, between the clocks of who signs and who verifies. An expiry is taken at its word: LiveKit allows a
 # minute beyond it, for a connection that is being made; here it would be a minute of commands.
@@ -18,22 +25,25 @@ _CACHE: Final = 4096
 # Longer than any token of LiveKit's SDKs with 4 KiB of attributes; verifying costs in proportion.
 _MAX_TOKEN_BYTES: Final = 16_384
 
-_SOURCES: Final = {
-    "camera": TrackSource.TRACK_SOURCE_CAMERA,
-    "microphone": TrackSource.TRACK_SOURCE_MICROPHONE,
-    "screen_share": TrackSource.TRACK_SOURCE_SCREEN_SHARE,
-    "screen_share_audio": TrackSource.TRACK_SOURCE_SCREEN_SHARE_AUDIO,
-}
+# No key at all verifies what names an unknown one: whether a name is that of a key must not show, in time neither.
+_NO_SECRET: Final = "no key of ours: a token signed with this has an unknown issuer"
 
 
 class Authenticator(Protocol):
     """Tells who calls."""
 
-    def known(self, authorization: str | None) -> Principal | None:
-        """The principal of an `authorization` that was taken before and is still good; None: ask `authenticate`."""
+    def known(self, authorization: str | None, certificate: bytes | None = None) -> Principal | None:
+        """The principal of credentials that were taken before and are still good; None: ask `authenticate`."""
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """The principal behind the call's `authorization` metadata, None where it has none; raises Unauthenticated."""
+    async def authenticate(self, authorization: str | None, certificate: bytes | None = None) -> Principal:
+        """Who calls with these credentials; raises Unauthenticated.
+
+        ``authorization``: the call's metadata of that name, None where it has none. Then ``certificate`` counts: the
+        client certificate that TLS has verified, as PEM.
+        """
+
+    def vouches(self, principal: Principal) -> bool:
+        """Whether what the principal is known by still counts: its key, or its certificate; expiry apart."""
 
 
 class Unguarded:
@@ -42,72 +52,127 @@ class Unguarded:
     def __init__(self) -> None:
         self._principal = anonymous()
 
-    def known(self, authorization: str | None) -> Principal:
+    def known(self, authorization: str | None, certificate: bytes | None = None) -> Principal:
         """See Authenticator."""
         return self._principal
 
-    async def authenticate(self, authorization: str | None) -> Principal:
+    async def authenticate(self, authorization: str | None, certificate: bytes | None = None) -> Principal:
         """See Authenticator; never raises."""
         return self._principal
 
+    def vouches(self, principal: Principal) -> bool:
+        """See Authenticator."""
+        return True
+
 
 class TokenAuthenticator:
-    """Mode `token`: `Bearer` and a LiveKit access token, signed with ``api_secret`` under the name ``api_key``.
+    """Modes `token` and `service`: `Bearer` and a LiveKit access token, signed with one of ``keys``; without one, the
+    client certificate, where ``certificates`` maps any.
 
-    A token is verified once and kept until it expires. ``clock`` gives seconds since 1970 UTC.
+    A token is verified once and kept until it expires, or the keys change. ``clock`` gives seconds since 1970 UTC.
     """
 
-    def __init__(self, api_key: str, api_secret: str, *, clock: Callable[[], float] = time.time) -> None:
-        self._api_key = api_key
-        self._api_secret = api_secret
+    def __init__(
+        self,
+        keys: KeyRing,
+        certificates: ClientCertificates | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._keys = keys
+        self._certificates = certificates
         self._clock = clock
         self._principals: dict[str | None, tuple[Principal, float]] = {}
+        keys.follow(self._principals.clear)
 
-    def known(self, authorization: str | None) -> Principal | None:
+    def known(self, authorization: str | None, certificate: bytes | None = None) -> Principal | None:
         """See Authenticator."""
         entry = self._principals.get(authorization)
-        if entry is None or self._clock() >= entry[1]:
+        if entry is None:
+            if authorization is not None or certificate is None or self._certificates is None:
+                return None
+            return self._certificates.known(certificate, self._clock())
+        if self._clock() >= entry[1]:
             return None
         return entry[0]
 
-    async def authenticate(self, authorization: str | None) -> Principal:
+    async def authenticate(self, authorization: str | None, certificate: bytes | None = None) -> Principal:
         """See Authenticator."""
         if authorization is None:
-            raise Unauthenticated("Send a LiveKit access token in the metadata: `authorization: Bearer TOKEN`.")
+            if certificate is None or self._certificates is None:
+                raise Unauthenticated(
+                    "Send a LiveKit access token in the metadata: `authorization: Bearer TOKEN`.", cause="missing"
+                )
+            return self._certificates.principal(certificate, self._clock())
         if (principal := self.known(authorization)) is not None:
             return principal
         self._principals.pop(authorization, None)
-        principal, good_until = verify(bearer(authorization), self._api_key, self._api_secret, self._clock())
+        principal, good_until = verify(bearer(authorization), self._keys, self._clock())
         self._principals[authorization] = (principal, good_until)
         if len(self._principals) > _CACHE:
             # The oldest, though it may be in use: to verify it again is cheaper than to keep the order of use.
             del self._principals[next(iter(self._principals))]
         return principal
 
+    def vouches(self, principal: Principal) -> bool:
+        """See Authenticator."""
+        if principal.key is not None:
+            return self._keys.good(principal.key)
+        return self._certificates is not None and self._certificates.maps(principal)
+
 
 def bearer(authorization: str) -> str:
     """The token of an `authorization` value; the scheme's case does not matter. Raises Unauthenticated."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated("The metadata `authorization` must be `Bearer` and a LiveKit access token.")
+        raise _malformed("The metadata `authorization` must be `Bearer` and a LiveKit access token.")
     return token.strip()
 
 
-def verify(token: str, api_key: str, api_secret: str, now: float) -> tuple[Principal, float]:
+def verify(token: str, keys: KeyRing, now: float) -> tuple[Principal, float]:
     """The principal of a LiveKit access token, and the time until which it is good; raises Unauthenticated.
 
-    HS256 alone, whatever the token's header says; issuer ``api_key``; an expiry, and a not-before where the token has
-    one, the latter with a few seconds of leeway. ``now``: seconds since 1970 UTC.
+    HS256 alone, whatever the token's header says; the issuer names the key; an expiry, and a not-before where the token
+    has one, the latter with a few seconds of leeway. ``now``: seconds since 1970 UTC.
     """
     if len(token) > _MAX_TOKEN_BYTES:
-        raise Unauthenticated("The access token is too long.")
+        raise _malformed("The access token is too long.")
+    claims, key = _verified(token, keys)
     try:
-        claims = jwt.decode(
+        good_until = _time(claims["exp"])
+        good_from = _time(claims.get("nbf", 0)) - _LEEWAY_S
+        operation, bounds = TrackOperation.TRACK_OPERATION_UNSPECIFIED, UNBOUNDED
+        if CLAIM in claims:
+            operation, bounds = read_claim(claims[CLAIM])
+        principal = Principal(
+            # LiveKit takes the token's id for the identity where it names none.
+            identity=text_of(claims, "sub") or text_of(claims, "jti"),
+            grants=grants_of(claims.get("video")),
+            expire_time=good_until,
+            operation=operation,
+            bounds=bounds,
+            key=key,
+        )
+    except (ValueError, OverflowError) as error:
+        raise _malformed() from error
+    if now >= good_until:
+        raise Unauthenticated("The access token has expired.", cause="expired")
+    if now < good_from:
+        raise Unauthenticated("The access token is not valid yet.", cause="not_yet_valid")
+    return principal, good_until
+
+
+def _verified(token: str, keys: KeyRing) -> tuple[dict[str, Any], ApiKey]:
+    """The claims of a token that one of the keys has signed, and which."""
+    key: ApiKey | None = None
+    try:
+        issuer = _issuer(token)
+        key = keys.find(issuer) if isinstance(issuer, str) else None
+        claims: dict[str, Any] = jwt.decode(
             token,
-            key=api_secret,
+            key=_NO_SECRET if key is None else key.secret,
             algorithms=["HS256"],
-            issuer=api_key,
-            # Times are compared below, with our clock. LiveKit ignores an audience.
+            # Times are compared with our clock. LiveKit ignores an audience.
             options={
                 "require": ["exp", "iss"],
                 "verify_exp": False,
@@ -119,78 +184,31 @@ def verify(token: str, api_key: str, api_secret: str, now: float) -> tuple[Princ
             },
         )
     except jwt.InvalidSignatureError as error:
-        raise Unauthenticated("The access token was not signed with this server's API secret.") from error
-    except jwt.InvalidIssuerError as error:
-        raise Unauthenticated("The access token was issued under another API key.") from error
+        raise _foreign("wrong_signature" if key is not None else "unknown_key") from error
     except jwt.MissingRequiredClaimError as error:
-        raise Unauthenticated("The access token lacks an expiry or an issuer.") from error
+        raise _malformed("The access token lacks an expiry or an issuer.") from error
     except Exception as error:  # whatever a parser makes of hostile input, the caller is nobody
-        raise Unauthenticated("The access token is malformed.") from error
-    try:
-        good_until = _time(claims["exp"])
-        good_from = _time(claims.get("nbf", 0)) - _LEEWAY_S
-        principal = Principal(
-            # LiveKit takes the token's id for the identity where it names none.
-            identity=_text(claims, "sub") or _text(claims, "jti"),
-            grants=_grants(claims.get("video")),
-            expire_time=good_until,
-        )
-    except (ValueError, OverflowError) as error:
-        raise Unauthenticated("The access token is malformed.") from error
-    if now >= good_until:
-        raise Unauthenticated("The access token has expired.")
-    if now < good_from:
-        raise Unauthenticated("The access token is not valid yet.")
-    return principal, good_until
+        raise _malformed() from error
+    if key is None or claims["iss"] != key.key:
+        raise _foreign("unknown_key")
+    return claims, key
 
 
-def _grants(video: object) -> Grants:
-    if video is None:
-        return Grants()
-    if not isinstance(video, Mapping):
-        raise ValueError("video is no object")
-    join = _flag(video, "roomJoin", default=False)
-    # LiveKit's defaults for who may join: absent is allowed, for data where media are.
-    publish = _flag(video, "canPublish", default=join)
-    return Grants(
-        room=_text(video, "room"),
-        room_join=join,
-        room_admin=_flag(video, "roomAdmin", default=False),
-        room_list=_flag(video, "roomList", default=False),
-        can_publish=publish,
-        can_publish_sources=_sources(video.get("canPublishSources")),
-        can_publish_data=_flag(video, "canPublishData", default=publish),
-        can_subscribe=_flag(video, "canSubscribe", default=join),
-        agent=_flag(video, "agent", default=False),
+def _issuer(token: str) -> object:
+    """Whom the token names as its issuer, unverified and read leniently: it only chooses the key. Raises anything."""
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).get("iss")
+
+
+def _foreign(cause: str) -> Unauthenticated:
+    # The same whichever it was: a stranger is not told the names of the keys.
+    return Unauthenticated(
+        "The access token was issued under another API key, or not signed with this server's secret.", cause=cause
     )
 
 
-def _sources(names: object) -> "frozenset[TrackSource.ValueType]":
-    if names is None:
-        return frozenset()
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("canPublishSources is no list of names")
-    # A name that LiveKit does not know is the unknown source to it, never "all sources", which the empty set means.
-    return frozenset(_SOURCES.get(name.lower(), TrackSource.TRACK_SOURCE_UNSPECIFIED) for name in names)
-
-
-def _flag(claims: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = claims.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} is no bool")
-    return value
-
-
-def _text(claims: Mapping[str, Any], name: str) -> str:
-    value = claims.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is no text")
-    value.encode()  # JSON can escape what is no Unicode text; names go into logs and keys
-    return value
+def _malformed(message: str = "The access token is malformed.") -> Unauthenticated:
+    return Unauthenticated(message, cause="malformed")
 
 
 def _time(value: object) -> float:

@@ -11,13 +11,19 @@ from prometheus_client import CollectorRegistry
 
 # Loads the service's descriptor: generated service code imports the messages' files alone, and this one has none.
 from track.v1 import track_service_pb2 as _track_service_pb2  # noqa: F401
+from track_server.access.access import Access
 from track_server.access.tokens import Authenticator
+from track_server.audit.recorder import Recorder
+from track_server.audit.strangers import Strangers
+from track_server.config.limits import LimitSettings
 from track_server.interceptors.access import Authentication, Authorisation
+from track_server.interceptors.audit import Denials, Operations, RecordMetrics
 from track_server.interceptors.context import CallIds, Concern, entry
 from track_server.interceptors.drain import Draining
 from track_server.interceptors.errors import ErrorStatuses
 from track_server.interceptors.handlers import adapted, behavior_of, registered
 from track_server.interceptors.idempotency import Idempotency
+from track_server.interceptors.limits import PrincipalLimits, RoomLimits, ServerLimits, StrangerLimits
 from track_server.interceptors.log import CallLog
 from track_server.interceptors.method import ContractError, Method, declared
 from track_server.interceptors.metrics import CallMetrics
@@ -29,20 +35,26 @@ from track_server.store.records import Store
 class Chain:
     """The concerns in their order. One for all listeners of a server; `async with` owns the mutations that run.
 
-    ``draining`` is the switch that the server's shutdown turns; ``events`` takes one line a call.
+    ``store``: None where no mutation is served, else registering it raises ContractError. ``draining`` is the switch
+    that the server's shutdown turns; ``events`` takes one line a call.
     """
 
     def __init__(
         self,
         *,
         authenticator: Authenticator,
-        store: Store,
+        access: Access,
+        limits: LimitSettings,
+        store: Store | None,
         registry: CollectorRegistry,
         draining: Draining,
         events: EventWriter,
     ) -> None:
         self._log = CallLog(events)
         self._idempotency = Idempotency(store)
+        self._recorder = None if store is None else Recorder(store)
+        strangers = Strangers()
+        RecordMetrics(self._recorder, strangers, registry)
         self._call_ids = CallIds()
         # Outermost first. Before all of them, `context.entry` makes the Call, which each of them needs.
         self.concerns: tuple[tuple[str, Concern], ...] = (
@@ -51,16 +63,28 @@ class Chain:
             ("metrics", CallMetrics(registry)),
             # Outside of all that may raise.
             ("errors", ErrorStatuses()),
-            # Before any work is put into a call that is refused, and around every stream that is to be ended.
+            # Before any work is put into a call that is refused.
             ("drain", draining),
+            # Before anything is done for the call.
+            ("server limits", ServerLimits(limits)),
+            # Outside of all that may deny, and the last to wait before an answer leaves.
+            ("denials", Denials(self._recorder, strangers)),
             # Before the request is decoded: nobody whom we do not know makes us parse anything.
-            ("authentication", Authentication(authenticator)),
+            ("authentication", Authentication(authenticator, StrangerLimits(limits))),
+            # As soon as it is known who calls, and before the request is decoded.
+            ("principal limits", PrincipalLimits(limits)),
             # Before authorisation, which needs the request's room; a nameless room is a wrong request, not a denial.
             ("messages", Messages()),
             # Before idempotency, which would hand out answers.
-            ("authorisation", Authorisation()),
+            ("authorisation", Authorisation(access)),
+            # Behind authorisation: who may do nothing in a room must not use up what is for the room.
+            ("room limits", RoomLimits(limits)),
             # Innermost: what it keeps for later is the handler's own answer.
             ("idempotency", self._idempotency),
+            # Inside of idempotency: what is sent again is not recorded again.
+            ("operations", Operations(self._recorder)),
+            # Innermost too: the others see the error with which a stream is ended.
+            ("streams", draining.streams),
         )
 
     async def __aenter__(self) -> Self:
@@ -74,6 +98,8 @@ class Chain:
     async def aclose(self) -> None:
         """End the mutations that still run, and write the lines of the log that wait. May be called twice."""
         await self._idempotency.aclose()
+        if self._recorder is not None:
+            await self._recorder.aclose()
         self._log.flush()
 
     def around(self, method: Method, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":

@@ -1,5 +1,6 @@
 """The call that is being served: who calls, how long it may take, under which id it is found in the log."""
 
+import asyncio
 import itertools
 import os
 import re
@@ -33,6 +34,14 @@ class Call:
     """Who calls; None before it is known, and in health and reflection."""
     room = ""
     """The request's room; empty before it was validated, or where there is none."""
+    request: Any = None
+    """The request; None before it was validated, and where requests are streamed."""
+    peer = ""
+    """The caller's address, where it may be needed when the call is over: gRPC's context, asked then, crashes."""
+    recorded = False
+    """Whether a row of the record stands for it."""
+    recording: "asyncio.Task[None] | None" = None
+    """The write of that row. It must be over before the call is answered."""
     operation_key = ""
     """Of a mutation: the same for a call that is sent again with its `request_id`, random without one. What must happen
     once is to be named after it."""
@@ -50,6 +59,8 @@ class Call:
     """Under which the log and the caller know it: the caller's `x-request-id`, or one made here."""
     authorization: str | None = None
     """The metadata of that name."""
+    limit = ""
+    """The limit that it went beyond, where that is its failure."""
     write: Callable[[Any], Awaitable[None]]
     """Sends a message of a stream, as message or already as bytes. Only where responses are streamed."""
 
@@ -61,12 +72,16 @@ class Call:
         left = context.time_remaining()
         self.deadline: float | None = None if left is None else self.started + left
         """When it must be over, in seconds of the monotonic clock; None: it has no deadline."""
+        size = 0
         for name, value in context.invocation_metadata() or ():
+            size += len(name) + len(value)
             if name == "authorization":
                 if isinstance(value, str):
                     self.authorization = value
             elif name == REQUEST_ID and isinstance(value, str) and _SANE_ID(value):
                 self.request_id = value
+        self.header_bytes = size
+        """Its metadata, names and values."""
 
     @property
     def caller(self) -> Principal:
@@ -86,6 +101,18 @@ class Call:
 def current_call() -> Call:
     """The call that the running task serves; raises LookupError outside of one."""
     return _current.get()
+
+
+def time_left() -> float | None:
+    """Seconds that the running call may still wait; None outside of one, and where it has no deadline."""
+    call = _current.get(None)
+    return None if call is None or call.deadline is None else call.remaining()
+
+
+def request_id() -> str:
+    """Id of the running call; empty outside of one."""
+    call = _current.get(None)
+    return "" if call is None else call.request_id
 
 
 # Takes the request, or an asynchronous iterator of them, and the call; returns the response, or None where it streams

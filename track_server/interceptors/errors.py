@@ -11,10 +11,11 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 
 from track.v1.error_pb2 import ErrorReason
-from track_server.errors import Internal, TrackError, duration_of
+from track_server.errors import Internal, LimitExceeded, StoreUnavailable, TrackError, duration_of
 from track_server.interceptors.context import REQUEST_ID, Call, Handler
 from track_server.interceptors.method import Method
 from track_server.interceptors.validation import InvalidRequest
+from track_server.store.records import StoreError
 
 log = structlog.get_logger(__name__)
 
@@ -27,10 +28,19 @@ _DETAILS: Final = "grpc-status-details-bin"
 _MAX_MESSAGE_BYTES: Final = 512
 _MAX_STATUS_BYTES: Final = 3072
 _MAX_CAUSE_CHARS: Final = 500
+_SERVICE: Final = "track.v1.TrackService"
+# A caller's own clock began to run before ours: it cancels up to so much before the deadline as we know it (measured:
+# 2 ms in the median, 40 ms at worst, with 300 calls at once).
+_EARLY_S: Final = 0.1
+# Statuses of refusals that are kept ready: making one takes 30 us, a fifth of what a refusal costs.
+_READY: Final = 512
 
 
 class ErrorStatuses:
     """Turns what a handler raises into a gRPC status with `google.rpc` details."""
+
+    def __init__(self) -> None:
+        self._ready: dict[tuple[Any, ...], tuple[str, bytes]] = {}
 
     def wrap(self, method: Method, inner: Handler) -> Handler:
         """See Concern."""
@@ -40,13 +50,14 @@ class ErrorStatuses:
         async def handle(request: Any, call: Call) -> Any:
             try:
                 response = await inner(request, call)
+            except LimitExceeded as error:
+                await self._refuse(call, error)
             except TrackError as error:
                 await _abort(call, error)
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
-                    over = call.deadline is not None and time.monotonic() >= call.deadline
-                    call.code = code_pb2.DEADLINE_EXCEEDED if over else code_pb2.CANCELLED
+                    call.code = cancelled(call)
                     raise
                 # Nobody cancelled this call: the error leaked from a task of the handler's. Passed on, it would leave
                 # the caller waiting until its deadline.
@@ -54,8 +65,8 @@ class ErrorStatuses:
             except aio.AbortError:  # health and reflection choose their own status
                 call.code = _code_of(call.context)
                 raise
-            except ExceptionGroup as group:
-                await _abort(call, _first(call, group))
+            except (ExceptionGroup, StoreError) as error:
+                await _abort(call, public(error) or _unexpected(call, error))
             except NotImplementedError as error:  # what generated code raises for an RPC that the servicer lacks
                 if _code_of(call.context) != code_pb2.UNIMPLEMENTED:
                     await _abort(call, _unexpected(call, error))
@@ -75,9 +86,21 @@ class ErrorStatuses:
 
         return handle
 
+    async def _refuse(self, call: Call, error: LimitExceeded) -> NoReturn:
+        key = (error.limit, error.value, error.subject, error.field, error.retry_delay_s)
+        ready = self._ready.get(key)
+        if ready is None:
+            if len(self._ready) >= _READY:
+                self._ready.clear()
+            status = status_of(error)
+            ready = self._ready[key] = (status.message, status.SerializeToString())
+        call.limit = error.limit
+        await _send(call, error, *ready)
+
 
 def status_of(error: TrackError) -> status_pb2.Status:
-    """The error as a status: ErrorInfo, BadRequest where fields are at fault, RetryInfo where trying again helps.
+    """The error as a status: ErrorInfo, BadRequest where fields are at fault, QuotaFailure where a limit is reached,
+    RetryInfo where trying again helps.
 
     Bounded to what fits into a call's metadata: further field violations and metadata are left out.
     """
@@ -87,6 +110,8 @@ def status_of(error: TrackError) -> status_pb2.Status:
     _add(status, error_details_pb2.ErrorInfo(domain=DOMAIN, reason=reason))
     if error.retry_delay_s is not None:
         _add(status, error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_delay_s)))
+    if isinstance(error, LimitExceeded):
+        _add(status, _quota_failure(error))
     violations = [
         error_details_pb2.BadRequest.FieldViolation(field=_cut(field, 256), description=_cut(text, 512), reason=reason)
         for field, text in _violations(error)
@@ -102,6 +127,21 @@ def status_of(error: TrackError) -> status_pb2.Status:
                 break
         status.details[0].Pack(info)
     return status
+
+
+def _quota_failure(error: LimitExceeded) -> error_details_pb2.QuotaFailure:
+    return error_details_pb2.QuotaFailure(
+        violations=[
+            error_details_pb2.QuotaFailure.Violation(
+                subject=_cut(error.subject, 256),
+                description=_cut(error.message, _MAX_MESSAGE_BYTES),
+                api_service=_SERVICE,
+                quota_metric=error.limit,
+                quota_id=error.limit,
+                quota_value=int(error.value),
+            )
+        ]
+    )
 
 
 def _violations(error: TrackError) -> list[tuple[str, str]]:
@@ -140,16 +180,16 @@ def _cut(text: str, limit: int) -> str:
 
 
 async def _abort(call: Call, error: TrackError) -> NoReturn:
+    status = status_of(error)
+    await _send(call, error, status.message, status.SerializeToString())
+
+
+async def _send(call: Call, error: TrackError, message: str, details: bytes) -> NoReturn:
     call.code = error.code
     call.reason = ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
     if error.__cause__ is not None:
         call.cause = _cause(error.__cause__)
-    status = status_of(error)
-    await call.context.abort(
-        _STATUS[error.code],
-        status.message,
-        ((REQUEST_ID, call.request_id), (_DETAILS, status.SerializeToString())),
-    )
+    await call.context.abort(_STATUS[error.code], message, ((REQUEST_ID, call.request_id), (_DETAILS, details)))
     raise AssertionError("abort returned")
 
 
@@ -165,16 +205,32 @@ def _unexpected(call: Call, error: BaseException) -> Internal:
     return internal
 
 
-def _first(call: Call, group: "ExceptionGroup[Exception]") -> TrackError:
-    """The first error of a task group in which nothing but errors of ours happened; else a fault of ours."""
-    ours, others = group.split(TrackError)
+def public(error: BaseException) -> TrackError | None:
+    """What the caller sees of an error; None where it is a fault of ours, of which it sees nothing.
+
+    Of a task group in which nothing but errors of ours happened, the first.
+    """
+    if isinstance(error, TrackError):
+        return error
+    if isinstance(error, StoreError):
+        refused = StoreUnavailable("the server's store does not work now")
+        refused.__cause__ = error
+        return refused
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    ours, others = error.split(TrackError)
     if ours is None or others is not None:
-        return _unexpected(call, group)
+        return None
     leaf: BaseException = ours
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]
-    assert isinstance(leaf, TrackError)
-    return leaf
+    return public(leaf)
+
+
+def cancelled(call: Call) -> int:
+    """The status of a call whose task was cancelled: CANCELLED, or DEADLINE_EXCEEDED where its deadline is over."""
+    over = call.deadline is not None and time.monotonic() >= call.deadline - _EARLY_S
+    return int(code_pb2.DEADLINE_EXCEEDED if over else code_pb2.CANCELLED)
 
 
 def _code_of(context: "aio.ServicerContext[Any, Any]") -> int:

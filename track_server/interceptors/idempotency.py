@@ -19,7 +19,7 @@ import structlog
 
 from track_server.errors import Draining, RequestIdReused
 from track_server.interceptors.context import Call, Handler
-from track_server.interceptors.method import Method
+from track_server.interceptors.method import ContractError, Method
 from track_server.store.records import Store, StoreError
 
 log = structlog.get_logger(__name__)
@@ -41,10 +41,10 @@ class _Running:
 class Idempotency:
     """Runs each mutation once per principal, RPC and `request_id`. `async with` owns what runs.
 
-    ``clock`` gives seconds since 1970 UTC.
+    ``store``: None where no mutation is served. ``clock`` gives seconds since 1970 UTC.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store | None, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
         self._running: dict[str, _Running] = {}
@@ -70,9 +70,13 @@ class Idempotency:
         """See Concern."""
         if not method.mutation:
             return inner
+        store = self._store
+        if store is None:
+            raise ContractError(f"{method.path} is a mutation, but what it answers can be kept nowhere.")
 
         async def handle(request: Any, call: Call) -> Any:
-            if not request.request_id:
+            # What does nothing is not kept: the same request_id may then be used for doing it.
+            if not request.request_id or request.validate_only:
                 call.operation_key = os.urandom(16).hex()
                 return await inner(request, call)
             identity, room = call.caller.scope
@@ -80,11 +84,15 @@ class Idempotency:
             contents = contents_digest(request)
             running = self._running.get(key)
             if running is None:
-                task = asyncio.create_task(self._execute(key, contents, request, call, inner), name=f"mutation {key}")
+                task = asyncio.create_task(
+                    self._execute(store, key, contents, request, call, inner), name=f"mutation {key}"
+                )
                 running = self._running[key] = _Running(contents, task)
                 task.add_done_callback(lambda done: self._finished(key, done))
             elif running.contents != contents:
                 raise _reused()
+            else:
+                call.recorded = True  # by the row of the call that began it
             try:
                 # The caller may go; the mutation stays.
                 return await asyncio.shield(running.task)
@@ -95,20 +103,31 @@ class Idempotency:
 
         return handle
 
-    async def _execute(self, key: str, contents: bytes, request: Any, call: Call, inner: Handler) -> bytes:
-        kept = await self._store.get(_KIND, call.room, key)
+    async def _execute(
+        self, store: Store, key: str, contents: bytes, request: Any, call: Call, inner: Handler
+    ) -> bytes:
+        kept = await store.get(_KIND, call.room, key)
         if kept is not None:
             if kept.body[:_DIGEST_BYTES] != contents:
                 raise _reused()
             return kept.body[_DIGEST_BYTES:]
         response = await inner(request, call)
         answer: bytes = response if type(response) is bytes else call.method.encode(response)
+        keeping = self._keep(store, key, contents + answer, call)
+        if call.recording is None:
+            await keeping
+        else:
+            # The row first: an answer that is kept, and given out after a crash, must not lack it. Asked for together,
+            # they share a transaction, and with it the wait for the disk.
+            await asyncio.gather(asyncio.shield(call.recording), keeping)
+        return answer
+
+    async def _keep(self, store: Store, key: str, body: bytes, call: Call) -> None:
         try:
-            await self._store.put(_KIND, call.room, key, contents + answer, expire_time=self._clock() + _KEPT_S)
+            await store.put(_KIND, call.room, key, body, expire_time=self._clock() + _KEPT_S)
         except StoreError:
             # It has happened, and the caller should know. Sent again it would run again, under the same operation key.
             log.exception("answer_not_kept", method=call.method.path, request_id=call.request_id)
-        return answer
 
     def _finished(self, key: str, task: asyncio.Task[bytes]) -> None:
         del self._running[key]

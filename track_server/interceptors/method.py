@@ -35,6 +35,8 @@ class Method:
     """False for health and reflection: neither authenticated nor validated."""
     permission: "Permission.ValueType"
     mutation: bool
+    recorded: bool
+    """Whether it changes nothing, but each call is a row of the record all the same."""
     has_room: bool
     """Whether the request has a field `room`."""
     decode: Callable[[bytes], Any]
@@ -66,8 +68,12 @@ def declared(descriptor: MethodDescriptor, decode: Callable[[bytes], Any], encod
         raise ContractError(f"{path} streams its requests, so its permission cannot be checked before it begins.")
     if rule.mutation and (descriptor.client_streaming or descriptor.server_streaming):
         raise ContractError(f"{path} is a mutation that streams: its outcome cannot be kept.")
+    if rule.recorded and (descriptor.client_streaming or descriptor.server_streaming):
+        raise ContractError(f"{path} is recorded and streams: its outcome is not known before it is answered.")
     if rule.mutation and "request_id" not in fields:
         raise ContractError(f"{path} is a mutation, but its request has no field `request_id`.")
+    if rule.mutation and "validate_only" not in fields:
+        raise ContractError(f"{path} is a mutation, but its request has no field `validate_only`.")
     return Method(
         path=path,
         service=service,
@@ -77,6 +83,7 @@ def declared(descriptor: MethodDescriptor, decode: Callable[[bytes], Any], encod
         ours=ours,
         permission=rule.permission,
         mutation=rule.mutation,
+        recorded=rule.recorded,
         has_room="room" in fields,
         decode=decode,
         encode=encode,

@@ -43,6 +43,7 @@ class CallMetrics(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._methods: dict[str, _Counts] = {}
+        self._refused: dict[str, int] = {}
         registry.register(self)
 
     def wrap(self, method: Method, inner: Handler) -> Handler:
@@ -62,6 +63,8 @@ class CallMetrics(Collector):
                 counts.seconds += took
                 counts.sent += call.sent
                 counts.received += call.received
+                if call.limit:
+                    self._refused[call.limit] = self._refused.get(call.limit, 0) + 1
 
         return handle
 
@@ -85,7 +88,10 @@ class CallMetrics(Collector):
             duration.add_metric(labels, *_histogram(counts))
             sent.add_metric(labels, counts.sent)
             received.add_metric(labels, counts.received)
-        yield from (started, handled, in_flight, duration, sent, received)
+        refused = CounterMetricFamily("track_limit_refusals", "Calls refused beyond a limit.", labels=("limit",))
+        for limit, number in self._refused.items():
+            refused.add_metric((limit,), number)
+        yield from (started, handled, in_flight, duration, sent, received, refused)
 
 
 def _histogram(counts: _Counts) -> tuple[list[tuple[str, float]], float]:

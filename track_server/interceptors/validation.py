@@ -48,14 +48,14 @@ class Messages:
             self._validator.collect_violations(method.decode(b""))
 
         async def unary(raw: bytes, call: Call) -> Any:
-            request = read(raw)
+            request = call.request = read(raw)
             if method.has_room:
                 call.room = request.room
             response = await inner(request, call)
             return response if type(response) is bytes else encode(response)
 
         def streaming_response(raw: bytes, call: Call) -> Awaitable[Any]:
-            request = read(raw)
+            request = call.request = read(raw)
             if method.has_room:
                 call.room = request.room
             call.write = _writer(call, encode)

@@ -106,6 +106,18 @@ class LiveKitApi:
         )
         return answer.participants
 
+    async def find_participant(self, room_name: str, identity: str) -> models.ParticipantInfo | None:
+        """The participant of that identity, hidden or not; None where it, or the room, does not exist."""
+        with contextlib.suppress(LiveKitNotFound):
+            return await self._call(
+                ROOM_SERVICE,
+                "GetParticipant",
+                room.RoomParticipantIdentity(room=room_name, identity=identity),
+                self._tokens.room_admin(room_name),
+                models.ParticipantInfo,
+            )
+        return None
+
     async def mute_track(self, room_name: str, identity: str, track_sid: str, *, muted: bool) -> None:
         """Asks the publisher's client to mute or unmute. LiveKit answers OK for an unknown SID too."""
         await self._call(

@@ -142,6 +142,10 @@ class JobWorker:
             timer.cancel()
         self._lapses.clear()
 
+    def sign_with(self, api_key: str, api_secret: str) -> None:
+        """Connect with this key from the next connection on; LiveKit asks for none on the present one."""
+        self._api_key, self._api_secret = api_key, api_secret
+
     async def registered(self) -> None:
         """Wait until the worker is registered."""
         await self._registered.wait()

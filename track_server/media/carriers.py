@@ -21,6 +21,8 @@ STREAM: Final = "track"
 """The media stream of all tracks of a session: receivers play them in sync."""
 _DEFAULT_DATA_RATE: Final = 10.0
 _NAME_FREE_S: Final = 2.0
+_UNPUBLISH_S: Final = 3.0
+"""Without a connection the SDK may never say that it has unpublished; it does not publish it again all the same."""
 
 
 class Carrier(Protocol):
@@ -98,11 +100,7 @@ class MediaCarrier:
     async def unpublish(self, room: rtc.Room) -> None:
         publication, self._publication = self._publication, None
         if publication is not None and room.isconnected():
-            try:
-                await room.local_participant.unpublish_track(publication.sid)
-            except UnpublishTrackError as error:
-                # Gone already: the room was left, or LiveKit took it away.
-                log.info("unpublish_refused", track_sid=publication.sid, cause=str(error))
+            await take_away(room, publication.sid)
 
     async def stats(self) -> HostedTrackStats:
         reports: list[Any] = await self._track.get_stats()
@@ -110,6 +108,18 @@ class MediaCarrier:
 
     async def aclose(self) -> None:
         await self._feeder.aclose()
+
+
+async def take_away(room: rtc.Room, sid: str) -> None:
+    """Unpublish a media track, where it is still there."""
+    try:
+        async with asyncio.timeout(_UNPUBLISH_S):
+            await room.local_participant.unpublish_track(sid)
+    except TimeoutError:
+        log.info("unpublish_not_answered", track_sid=sid)
+    except UnpublishTrackError as error:
+        # Gone already: the room was left, or LiveKit took it away.
+        log.info("unpublish_refused", track_sid=sid, cause=str(error))
 
 
 class DataCarrier:

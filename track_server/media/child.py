@@ -7,6 +7,7 @@ gone, however the worker ended.
 import asyncio
 import contextlib
 import ctypes
+import dataclasses
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ from track_server.media.wire import (
     SessionLeaving,
     SessionOver,
     Setup,
+    SignWith,
     StartSession,
     Stop,
     TerminateSession,
@@ -60,6 +62,10 @@ class Child:
             match decode(line):
                 case StartSession() as start:
                     self._spawn(self._run(start), f"session-{start.job_id}")
+                case SignWith(api_key, api_secret):
+                    self._setup = dataclasses.replace(self._setup, api_key=api_key, api_secret=api_secret)
+                    for session in self._sessions.values():
+                        session.sign_with(api_key, api_secret)
                 case TerminateSession(job_id) if job_id in self._sessions:
                     self._spawn(self._sessions[job_id].terminate(), f"terminate-{job_id}")
                 case Stop():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ from track_server.media.wire import (
     SessionLeaving,
     SessionOver,
     Setup,
+    SignWith,
     StartSession,
     Stop,
     TerminateSession,
@@ -147,6 +149,12 @@ class Children:
     def pids(self) -> list[int]:
         """Process ids of the children that run."""
         return [child.pid for child in self._children if child.pid]
+
+    def sign_with(self, api_key: str, api_secret: str) -> None:
+        """Exchange the key for this one, for new sessions and for streams that are begun anew."""
+        self._setup = dataclasses.replace(self._setup, api_key=api_key, api_secret=api_secret)
+        for child in self._children:
+            child.tell(SignWith(api_key, api_secret))
 
     def start(self, start: StartSession) -> None:
         """Give a session to a child."""

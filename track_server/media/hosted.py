@@ -1,7 +1,7 @@
 """One track that a session publishes: from opening its input until it is taken away."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 from livekit import rtc
@@ -31,19 +31,23 @@ class HostedTrack:
         desired: DesiredTrack,
         create_carrier: Callable[[DesiredTrack], Carrier],
         room: "asyncio.Future[rtc.Room]",
+        passage: Callable[[str], Awaitable[None]],
         changed: Callable[["HostedTrack"], None],
         after: "HostedTrack | None" = None,
     ) -> None:
-        """`after` is what it replaces: it is taken away first."""
+        """`passage` returns when the publication may be published. `after` is what it replaces: it is taken away
+        first."""
         self.desired = desired
         self.state: HostedTrackState.ValueType = HOSTED_TRACK_STATE_UNSPECIFIED
         self._error: errors.TrackError | None = None
         self._create_carrier = create_carrier
         self._room = room
+        self._passage = passage
         self._changed = changed
         self._carrier: Carrier | None = None
         self._revoked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._closing = False
+        self._producing: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._host(after), name=f"track-{desired.publication_id}")
 
     async def aclose(self) -> None:
@@ -51,6 +55,9 @@ class HostedTrack:
         if not self._closing:
             self._closing = True
             self._task.cancel()
+            # At once, also where it is just being published, which is waited for.
+            if self._producing is not None:
+                self._producing.cancel()
         await asyncio.wait([self._task])
 
     def revoke(self) -> None:
@@ -71,6 +78,11 @@ class HostedTrack:
     def carrier(self) -> Carrier | None:
         """What carries it, while it is published."""
         return self._carrier if self.state == HOSTED_TRACK_STATE_PUBLISHED else None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended by itself."""
+        return self.state in (HOSTED_TRACK_STATE_FAILED, HOSTED_TRACK_STATE_SOURCE_ENDED)
 
     async def _host(self, after: "HostedTrack | None") -> None:
         if after is not None:
@@ -102,6 +114,7 @@ class HostedTrack:
             await carrier.open()
             live = asyncio.Event()
             producing = asyncio.create_task(carrier.produce(live), name=f"produce-{self.desired.publication_id}")
+            self._producing = producing
             try:
                 await self._publish(carrier)
                 live.set()
@@ -119,6 +132,7 @@ class HostedTrack:
 
     async def _publish(self, carrier: Carrier) -> None:
         room = await asyncio.shield(self._room)
+        await self._passage(self.desired.publication_id)
         if self._revoked.done():
             raise errors.TargetPermission("The participant may not publish this track.")
         # Not to be cancelled half-way: the SDK would publish it all the same, and nobody would take it away.

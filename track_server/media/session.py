@@ -15,21 +15,23 @@ from track.media.v1.media_service_pb2 import (
     HOSTED_TRACK_STATE_UNSPECIFIED,
     AttachRequest,
     AttachResponse,
+    AudienceReport,
     DesiredTrack,
     HostedTrackReport,
     SessionDesired,
     SessionEnded,
     SessionEndReason,
     SessionHello,
-    SessionStats,
     SessionTicket,
 )
 from track.v1.track_pb2 import TrackType
 from track_server.media.attachment import Attachment, Channels, ServerAwayError, SupersededError
-from track_server.media.carriers import Carrier, DataCarrier, MediaCarrier
+from track_server.media.audience import Audience
+from track_server.media.carriers import Carrier, DataCarrier, MediaCarrier, take_away
 from track_server.media.feeders import create_feeder
 from track_server.media.hosted import HostedTrack, plan
 from track_server.media.inputs.timeline import Timelines
+from track_server.media.measuring import Measuring
 from track_server.media.options import may_publish, track_type
 from track_server.media.wire import Setup, StartSession
 
@@ -78,9 +80,8 @@ class Session:
         loop = asyncio.get_running_loop()
         self._joined: asyncio.Future[rtc.Room] = loop.create_future()
         self._over: asyncio.Future[SessionEnded] = loop.create_future()
+        self._audience = Audience(self._joined, self._sids, self._told)
         self._joined_as = ""
-        self._stats_interval_s = 0.0
-        self._stats_changed = asyncio.Event()
         self._log = log.bind(session_id=ticket.session_id, generation=ticket.generation)
         self._attachment = Attachment(
             channels.stub(ticket.server_address),
@@ -90,13 +91,19 @@ class Session:
             self._obey,
             setup.orphan_timeout_s,
         )
+        self._measuring = Measuring(self._carriers, self._attachment.send_stats)
+
+    def sign_with(self, api_key: str, api_secret: str) -> None:
+        """Attach with this key where the stream to the server is begun anew."""
+        self._attachment.sign_with(api_key, api_secret)
 
     async def run(self) -> None:
         """Join, publish what is desired, and leave when it is over."""
         self._watch_room()
         connecting = asyncio.create_task(self._join(), name="session-join")
         attaching = asyncio.create_task(self._attach(), name="session-attach")
-        measuring = asyncio.create_task(self._measure(), name="session-stats")
+        measuring = asyncio.create_task(self._measuring.run(), name="session-stats")
+        telling = asyncio.create_task(self._audience.run(), name="session-audience")
         try:
             ended = await self._over
             failed = ended.reason == SessionEndReason.SESSION_END_REASON_CONNECTION_LOST
@@ -108,7 +115,7 @@ class Session:
         finally:
             for track in self._tracks.values():
                 self._close(track)
-            tasks = {connecting, attaching, measuring, *self._chores}
+            tasks = {connecting, attaching, measuring, telling, *self._chores}
             for task in tasks - self._closing:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -135,6 +142,7 @@ class Session:
 
     def _watch_room(self) -> None:
         self._room.on("disconnected", self._disconnected)
+        self._room.on("reconnecting", self._reconnecting)
         self._room.on("reconnected", self._reconnected)
         self._room.on("local_track_republished", self._republished)
         self._room.on("participant_permissions_changed", self._permissions_changed)
@@ -164,7 +172,16 @@ class Session:
         known = _REASONS.get(reason, SessionEndReason.SESSION_END_REASON_CONNECTION_LOST)
         self._end(known, f"LiveKit ended the connection: {name}.")
 
+    def _reconnecting(self) -> None:
+        # Restricted tracks are taken away, and come back once LiveKit was told: on a new connection the SDK publishes
+        # again first, and says afterwards who may subscribe.
+        self._audience.connection_lost()
+        for track in list(self._tracks.values()):
+            if self._audience.restricts(track.desired.publication_id) and not track.over:
+                self._host(track.desired)
+
     def _reconnected(self) -> None:
+        self._audience.connection_back()
         _ = self._spawn(self._look_after_reconnect(), "session-reconnected")
 
     async def _look_after_reconnect(self) -> None:
@@ -177,13 +194,18 @@ class Session:
         self._joined_as = self._room.local_participant.sid
         # Everything was published again, but the SDK does not tell the new SIDs of data tracks: publish them once more.
         for track in list(self._tracks.values()):
-            if track.carrier is not None and track_type(track.desired.spec) == TrackType.TRACK_TYPE_DATA:
+            restricted = self._audience.restricts(track.desired.publication_id)
+            data = track_type(track.desired.spec) == TrackType.TRACK_TYPE_DATA
+            if track.carrier is not None and data and not restricted:
                 self._host(track.desired)
 
     def _republished(self, publication: rtc.LocalTrackPublication) -> None:
         for track in self._tracks.values():
             if track.carrier is not None and track.carrier.sid == publication.sid:
                 self._track_changed(track)
+                return
+        # The connection came back before it was taken away.
+        _ = self._spawn(take_away(self._room, publication.sid), "session-take-away")
 
     def _permissions_changed(self, participant: rtc.Participant) -> None:
         if isinstance(participant, rtc.LocalParticipant):
@@ -220,18 +242,20 @@ class Session:
                 pass
 
     def _reconcile(self, desired: SessionDesired) -> None:
-        self._stats_interval_s = desired.stats_interval.ToNanoseconds() / 1e9
-        self._stats_changed.set()
+        self._measuring.want(desired.stats_interval.ToNanoseconds() / 1e9)
         attempts = {key: track.desired.attempt for key, track in self._tracks.items()}
         start, stop = plan(attempts, desired.tracks)
         for key in stop:
             self._close(self._tracks.pop(key), told=True)
+        self._audience.want(desired)
         for track in start:
             self._host(track)
 
     def _host(self, desired: DesiredTrack) -> None:
         after = self._tracks.get(desired.publication_id)
-        track = HostedTrack(desired, self._create_carrier, self._joined, self._track_changed, after)
+        track = HostedTrack(
+            desired, self._create_carrier, self._joined, self._audience.passage, self._track_changed, after
+        )
         if self._joined.done() and not may_publish(desired.spec, self._room.local_participant):
             track.revoke()
         self._tracks[desired.publication_id] = track
@@ -263,23 +287,13 @@ class Session:
 
     def _track_changed(self, track: HostedTrack) -> None:
         self._attachment.send(AttachRequest(track=track.report()))
+        self._audience.kick()
 
-    async def _measure(self) -> None:
-        while True:
-            if not self._stats_interval_s:
-                self._stats_changed.clear()
-                await self._stats_changed.wait()
-                continue
-            await asyncio.sleep(self._stats_interval_s)
-            tracks = [(key, carrier) for key, track in self._tracks.items() if (carrier := track.carrier) is not None]
-            results = await asyncio.gather(*(carrier.stats() for _, carrier in tracks), return_exceptions=True)
-            message = SessionStats()
-            for (key, _), result in zip(tracks, results, strict=True):
-                if isinstance(result, BaseException):
-                    self._log.info("stats_unreadable", publication_id=key, cause=repr(result))
-                    continue
-                result.publication_id = key
-                result.measure_time.FromNanoseconds(time.time_ns())
-                message.tracks.append(result)
-            if message.tracks:
-                self._attachment.send_stats(AttachRequest(stats=message))
+    def _carriers(self) -> dict[str, Carrier]:
+        return {key: carrier for key, track in self._tracks.items() if (carrier := track.carrier) is not None}
+
+    def _sids(self) -> dict[str, str]:
+        return {key: carrier.sid for key, carrier in self._carriers().items()}
+
+    def _told(self, revision: int) -> None:
+        self._attachment.send(AttachRequest(audience=AudienceReport(revision=revision)))

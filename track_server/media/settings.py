@@ -8,7 +8,8 @@ from pathlib import Path
 class MediaSettings:
     """What a media worker is told by whoever starts it.
 
-    `url`, `api_key`, `api_secret`: LiveKit. `max_sessions`: sessions at once, over all its child processes.
+    `url`, `api_key`, `api_secret`: LiveKit. `keys_file`: whose keys may take that one's place (`KeyRing`), None
+    for none. `max_sessions`: sessions at once, over all its child processes.
     `sessions_per_child`: sessions at once in one child. `sessions_before_recycling`: a child that has served so many is
     replaced once it is empty. `media_dir`: folder of the files that may be published, None for none. `url_hosts`: hosts
     of URLs that may be published, as `mediafile.resolve` takes them. `orphan_timeout_s`: a session whose server is away
@@ -18,6 +19,7 @@ class MediaSettings:
     url: str
     api_key: str
     api_secret: str
+    keys_file: Path | None = None
     agent_name: str = "track-media"
     max_sessions: int = 50
     sessions_per_child: int = 8

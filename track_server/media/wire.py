@@ -23,6 +23,14 @@ class Setup:
 
 
 @dataclasses.dataclass(frozen=True)
+class SignWith:
+    """To the child: the key in Setup was exchanged for this one."""
+
+    api_key: str
+    api_secret: str
+
+
+@dataclasses.dataclass(frozen=True)
 class StartSession:
     """To the child: host a session. `ticket` is a SessionTicket as proto JSON; `url` is "" for Setup's."""
 
@@ -65,10 +73,11 @@ class SessionOver:
     job_id: str
 
 
-Message = Setup | StartSession | TerminateSession | Stop | Ready | SessionLeaving | SessionOver
+Message = Setup | SignWith | StartSession | TerminateSession | Stop | Ready | SessionLeaving | SessionOver
 
 _MESSAGES: Final[dict[str, Any]] = {
-    kind.__name__: kind for kind in (Setup, StartSession, TerminateSession, Stop, Ready, SessionLeaving, SessionOver)
+    kind.__name__: kind
+    for kind in (Setup, SignWith, StartSession, TerminateSession, Stop, Ready, SessionLeaving, SessionOver)
 }
 
 

@@ -5,6 +5,7 @@ It is a program of its own, and never loads LiveKit's native SDK: what that take
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from livekit.protocol import agent
 
 from track.media.v1.media_service_pb2 import SessionTicket
 from track_server.agent import REGISTERED, SESSION_ATTRIBUTE
+from track_server.keys import ApiKey, KeyRing
 from track_server.livekit.jobs import Accept, Decline, JobWorker
 from track_server.media.children import Children
 from track_server.media.settings import MediaSettings
@@ -58,6 +60,11 @@ class MediaWorker:
         # Children first: what becomes of their jobs is told to LiveKit.
         await self._children.aclose()
         await self._stack.aclose()
+
+    def sign_with(self, api_key: str, api_secret: str) -> None:
+        """Exchange the key for this one. Connections and sessions that stand go on."""
+        self._jobs.sign_with(api_key, api_secret)
+        self._children.sign_with(api_key, api_secret)
 
     async def registered(self) -> None:
         """Wait until LiveKit knows the worker."""
@@ -125,6 +132,8 @@ def _ticket(metadata: str) -> SessionTicket | None:
 def run_worker(settings: MediaSettings, *, supervised: bool = False) -> None:
     """Run a media worker until SIGTERM or SIGINT. Logs with structlog as the caller has configured it.
 
+    Raises SettingsError for a wrong file of keys.
+
     ``supervised``: it also ends when its standard input does, and writes a line to standard output whenever LiveKit
     knows it.
     """
@@ -141,8 +150,17 @@ async def _run(settings: MediaSettings, supervised: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        async with MediaWorker(settings, _say_registered if supervised else lambda: None):
-            await asyncio.Event().wait()
+        async with KeyRing(ApiKey(settings.api_key, settings.api_secret), settings.keys_file) as keys:
+            acting = keys.acting
+            settings = dataclasses.replace(settings, api_key=acting.key, api_secret=acting.secret)
+            async with MediaWorker(settings, _say_registered if supervised else lambda: None) as worker:
+
+                def renew() -> None:
+                    worker.sign_with(keys.acting.key, keys.acting.secret)
+
+                keys.follow(renew)
+                renew()  # what changed meanwhile
+                await asyncio.Event().wait()
 
 
 def _supervisor_gone(task: asyncio.Task[None]) -> None:

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Sequence
 
 from track.v1 import access_pb2, publication_pb2, track_pb2, tracks_pb2
+from track_server.access.access import Access
+from track_server.access.bounds import Description
 from track_server.access.principal import Principal
-from track_server.access.rules import require_target
+from track_server.access.question import Question
 from track_server.deadline import Deadline
 from track_server.errors import (
     NotForDataTracks,
@@ -23,9 +25,10 @@ from track_server.rooms.rooms import Rooms
 class Mutes:
     """Answers MuteTracks and UnmuteTracks."""
 
-    def __init__(self, rooms: Rooms, api: LiveKitApi) -> None:
+    def __init__(self, rooms: Rooms, api: LiveKitApi, access: Access) -> None:
         self._rooms = rooms
         self._api = api
+        self._access = access
 
     async def set_muted(
         self,
@@ -35,79 +38,52 @@ class Mutes:
         *,
         muted: bool,
         deadline: Deadline,
+        validate_only: bool = False,
     ) -> list[tracks_pb2.MuteResult]:
-        """One result a track, in order. Raises RoomNotFound, LiveKitUnavailable."""
+        """One result a track, in order. ``validate_only``: everything is checked, and nothing done.
+
+        Raises RoomNotFound, LiveKitUnavailable.
+        """
         async with self._rooms.watch(room) as live:
-            return await asyncio.gather(
-                *(
-                    self._set_one(principal, live, ref, f"tracks[{index}]", muted=muted, deadline=deadline)
-                    for index, ref in enumerate(tracks)
-                )
-            )
+            questions = [_question(live, ref) for ref in tracks]
+            cleared = await self._access.require_each(principal, questions)
+
+            async def one(index: int, ref: tracks_pb2.TrackRef) -> tracks_pb2.MuteResult:
+                field = f"tracks[{index}]"
+                try:
+                    if isinstance(denied := cleared[index], TrackError):
+                        raise denied
+                    track = _checked(live, ref, field, muted=muted)
+                    if validate_only:
+                        return tracks_pb2.MuteResult(track=_named(track), muted=track.muted)
+                    return await self._set_one(live, track, field, muted=muted, deadline=deadline)
+                except TrackError as error:
+                    if isinstance(error, TargetPermission):
+                        self._access.refused(principal, questions[index], error.message)
+                    return tracks_pb2.MuteResult(track=ref, problem=error.problem(error.field or field))
+
+            return await asyncio.gather(*(one(index, ref) for index, ref in enumerate(tracks)))
 
     async def _set_one(
-        self,
-        principal: Principal,
-        live: LiveRoom,
-        ref: tracks_pb2.TrackRef,
-        field: str,
-        *,
-        muted: bool,
-        deadline: Deadline,
+        self, live: LiveRoom, track: track_pb2.Track, field: str, *, muted: bool, deadline: Deadline
     ) -> tracks_pb2.MuteResult:
-        try:
-            track = self._checked(principal, live, ref, field, muted=muted)
-            result = tracks_pb2.MuteResult(
-                track=tracks_pb2.TrackRef(track_sid=track.sid, participant_identity=track.participant_identity)
-            )
+        def seen() -> bool:
+            current = live.model.tracks.get(track.sid)
+            return current is None or current.muted == muted
 
-            def seen() -> bool:
-                current = live.model.tracks.get(track.sid)
-                return current is None or current.muted == muted
-
-            if not (live.current and seen()):
-                await self._ask(live, track, field, muted=muted)
-            await live.until(seen, deadline.remaining_s())
-        except TrackError as error:
-            return tracks_pb2.MuteResult(track=ref, problem=error.problem(error.field or field))
+        if not (live.current and seen()):
+            await self._ask(live, track, field, muted=muted)
+        await live.until(seen, deadline.remaining_s())
         current = live.model.tracks.get(track.sid)
         if current is None:
-            gone = TrackNotFound(f"track {track.sid!r} was unpublished meanwhile")
-            return tracks_pb2.MuteResult(track=ref, problem=gone.problem(f"{field}.track_sid"))
-        result.muted = current.muted
+            raise TrackNotFound(f"track {track.sid!r} was unpublished meanwhile", field=f"{field}.track_sid")
+        result = tracks_pb2.MuteResult(track=_named(track), muted=current.muted)
         if current.muted == muted:
             result.stage = publication_pb2.STAGE_OBSERVED
             result.evidence = publication_pb2.EVIDENCE_ROOM
         else:
             result.stage = publication_pb2.STAGE_REQUESTED
         return result
-
-    def _checked(
-        self, principal: Principal, live: LiveRoom, ref: tracks_pb2.TrackRef, field: str, *, muted: bool
-    ) -> track_pb2.Track:
-        known = live.model.tracks.get(ref.track_sid)
-        identity = known.participant_identity if known is not None else ref.participant_identity
-        require_target(
-            principal,
-            access_pb2.PERMISSION_MUTE,
-            live.name,
-            identity,
-            source=known.source if known is not None else track_pb2.TRACK_SOURCE_UNSPECIFIED,
-            track_type=known.type if known is not None else track_pb2.TRACK_TYPE_UNSPECIFIED,
-        )
-        track = find_track(live.model.tracks, ref.track_sid, f"{field}.track_sid")
-        if ref.participant_identity and ref.participant_identity != track.participant_identity:
-            raise TrackNotFound(
-                f"track {ref.track_sid!r} is not one of participant {ref.participant_identity!r}",
-                field=f"{field}.participant_identity",
-            )
-        if track.type == track_pb2.TRACK_TYPE_DATA:
-            raise NotForDataTracks("LiveKit cannot mute data tracks", field=f"{field}.track_sid")
-        if not muted and not _may_publish(live.model.participants[track.participant_identity], track):
-            raise TargetPermission(
-                f"participant {track.participant_identity!r} may not publish this source", field=f"{field}.track_sid"
-            )
-        return track
 
     async def _ask(self, live: LiveRoom, track: track_pb2.Track, field: str, *, muted: bool) -> None:
         try:
@@ -120,6 +96,40 @@ class Mutes:
                     metadata={"livekit_setting": "room.enable_remote_unmute"},
                 ) from error
             raise
+
+
+def _question(live: LiveRoom, ref: tracks_pb2.TrackRef) -> Question:
+    """Asked of the participant that the caller names, else of the publisher: the answer must not tell whether a track
+    of somebody else's exists."""
+    known = live.model.tracks.get(ref.track_sid)
+    described = Description(type=known.type, source=known.source) if known is not None else None
+    publisher = known.participant_identity if known is not None else ""
+    identity = ref.participant_identity or publisher
+    return Question(
+        access_pb2.PERMISSION_MUTE, live.name, identity, ref.track_sid, described if identity == publisher else None
+    )
+
+
+def _checked(live: LiveRoom, ref: tracks_pb2.TrackRef, field: str, *, muted: bool) -> track_pb2.Track:
+    known = live.model.tracks.get(ref.track_sid)
+    named = ref.participant_identity
+    if named and (known is None or named != known.participant_identity):
+        # The same for a track of somebody else's and for one that does not exist.
+        raise TrackNotFound(
+            f"participant {named!r} has no track {ref.track_sid!r}", field=f"{field}.participant_identity"
+        )
+    track = find_track(live.model.tracks, ref.track_sid, f"{field}.track_sid")
+    if track.type == track_pb2.TRACK_TYPE_DATA:
+        raise NotForDataTracks("LiveKit cannot mute data tracks", field=f"{field}.track_sid")
+    if not muted and not _may_publish(live.model.participants[track.participant_identity], track):
+        raise TargetPermission(
+            f"participant {track.participant_identity!r} may not publish this source", field=f"{field}.track_sid"
+        )
+    return track
+
+
+def _named(track: track_pb2.Track) -> tracks_pb2.TrackRef:
+    return tracks_pb2.TrackRef(track_sid=track.sid, participant_identity=track.participant_identity)
 
 
 def _may_publish(participant: track_pb2.Participant, track: track_pb2.Track) -> bool:

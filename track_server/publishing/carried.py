@@ -27,15 +27,24 @@ VANISHED_GRACE_S: Final = 2.0
 class Carried:
     """The publications of ``identity`` in ``room`` that have not ended. ``live`` is set while the room is watched.
 
-    ``changed`` is called when something else is wanted of the worker.
+    ``changed`` is called when something else is wanted of the worker. ``restricted``: whether not everybody may
+    subscribe to a publication of a room, by room and id.
     """
 
-    def __init__(self, book: Book, room: str, identity: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        book: Book,
+        room: str,
+        identity: str,
+        changed: Callable[[], None],
+        restricted: Callable[[str, str], bool],
+    ) -> None:
         self.live: LiveRoom | None = None
         self._book = book
         self._room = room
         self._identity = identity
         self._changed = changed
+        self._restricted = restricted
         self._attempts: dict[str, int] = {}
         self._vanished_at: dict[str, float] = {}
 
@@ -43,8 +52,10 @@ class Carried:
         """Those to be published now, oldest first."""
         return self._book.active_of(self._room, self._identity)
 
-    def desired(self, stats_interval: duration_pb2.Duration | None) -> media.SessionDesired:
-        """What the worker is to publish."""
+    def desired(
+        self, stats_interval: duration_pb2.Duration | None, audience: media.SessionAudience | None
+    ) -> media.SessionDesired:
+        """What the worker is to publish, and to whom."""
         return media.SessionDesired(
             tracks=[
                 media.DesiredTrack(
@@ -52,10 +63,12 @@ class Carried:
                     spec=publication.spec,
                     muted=publication.muted,
                     attempt=self._attempts.get(publication.publication_id, 0),
+                    restricted=self._restricted(self._room, publication.publication_id),
                 )
                 for publication in self.wanted()
             ],
             stats_interval=stats_interval,
+            audience=audience,
         )
 
     # What becomes of the worker.
@@ -106,6 +119,8 @@ class Carried:
         if publication.state in (PENDING, RESTARTING):
             publication = lifecycle.move(publication, STARTING, now())
         self._attempts.pop(publication.publication_id, None)
+        # That another SID was missed says nothing of this one.
+        self._vanished_at.pop(publication.publication_id, None)
         self._bind(publication, track_sid)
         await self._book.save(lifecycle.live(publication, track_sid, now()))
 

@@ -8,9 +8,12 @@ from typing import Self
 import structlog
 
 from track.media.v1 import media_service_pb2 as media
-from track_server.errors import InvalidField, PublicationEnded
+from track.v1.publication_pb2 import Publication
+from track.v1.track_pb2 import TRACK_TYPE_DATA
+from track_server.errors import InvalidField, NotForDataTracks, PublicationEnded
 from track_server.publishing.attachment import Attachment
-from track_server.publishing.session import HostedSession, Hosting, session_id
+from track_server.publishing.ids import session_id
+from track_server.publishing.session import HostedSession, Hosting
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +65,21 @@ class Sessions:
         """The session of that participant."""
         return self._sessions.get(session_id(room, identity))
 
+    def refuse_data_beside_private(self, publication: Publication) -> None:
+        """Raises NotForDataTracks for a new data track of a participant that has a private track.
+
+        LiveKit's SDK cannot list data tracks (rtc 1.2.1), so who may not have the private one could not have it either.
+        """
+        room, identity = publication.room, publication.participant_identity
+        beside = self._hosting.book.active_of(room, identity)
+        private = any(self._hosting.restricted(room, found.publication_id) for found in beside)
+        if private and publication.type == TRACK_TYPE_DATA:
+            raise NotForDataTracks(
+                f"participant {identity!r} has a private track, beside which no data track can be published; publish it"
+                " under another participant_identity",
+                field="participant_identity",
+            )
+
     def refresh_stats(self, room: str) -> None:
         """Tells the room's sessions how often statistics are wanted now."""
         for session in self._sessions.values():
@@ -99,9 +117,11 @@ class Sessions:
             async for request in requests:
                 match request.WhichOneof("report"):
                     case "track":
-                        await session.report(request.track)
+                        await session.carried.report(request.track)
                     case "stats":
                         self._on_stats(request.stats)
+                    case "audience":
+                        session.told(request.audience)
                     case "ended":
                         await session.ended(request.ended)
                     case _:

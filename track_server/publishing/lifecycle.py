@@ -73,7 +73,7 @@ def end(
     detail: str = "",
     problem: error_pb2.Problem | None = None,
 ) -> Publication:
-    """Over. ``problem`` tells why where it FAILED; otherwise an old one is cleared."""
+    """Over. ``problem`` tells why where it FAILED or its permission was revoked; otherwise an old one is cleared."""
     result = move(publication, ENDED, now, detail)
     result.end_cause = cause
     result.ClearField("problem")

@@ -2,14 +2,18 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from track.v1 import access_pb2, publication_pb2, track_pb2
 from track.v1.publication_pb2 import Publication
+from track_server.access.access import Access
+from track_server.access.bounds import Bounds, Description
 from track_server.access.principal import Principal
-from track_server.access.rules import is_admin, require_target
-from track_server.cel import compile_filter
+from track_server.access.question import Question
+from track_server.access.rules import is_admin
+from track_server.cel import compile_filter, in_time
 from track_server.deadline import Deadline
 from track_server.errors import (
     DeadlineTooShort,
@@ -23,10 +27,12 @@ from track_server.mediafile import probe, resolve
 from track_server.paging import Position, page_of
 from track_server.publishing import lifecycle
 from track_server.publishing.book import Book
+from track_server.publishing.capacity import Capacity
 from track_server.publishing.hosting import Sessions
+from track_server.publishing.ids import hosted
 from track_server.publishing.lifecycle import ENDED, LIVE
-from track_server.publishing.session import hosted
-from track_server.publishing.spec import Stream, complete, type_of
+from track_server.publishing.spec import Stream, complete, description_of, type_of
+from track_server.publishing.standing import question_of
 from track_server.rooms.reading import look
 from track_server.rooms.room import LiveRoom, now
 from track_server.rooms.rooms import Rooms
@@ -45,6 +51,8 @@ class Publishing:
         api: LiveKitApi,
         book: Book,
         sessions: Sessions,
+        access: Access,
+        capacity: Capacity,
         *,
         media_dir: Path | None,
         url_hosts: frozenset[str],
@@ -53,6 +61,8 @@ class Publishing:
         self._api = api
         self._book = book
         self._sessions = sessions
+        self._access = access
+        self._capacity = capacity
         self._media_dir = media_dir
         self._url_hosts = url_hosts
 
@@ -72,44 +82,96 @@ class Publishing:
             async with self._rooms.watch(request.room) as live:
                 return await self._wait_live(live, known, deadline)
         identity = request.participant_identity or _own_identity(principal, request.room) or publication_id.lower()
-        _authorise(principal, request.room, identity, request.spec, _plausible_source(principal, request.spec))
-        stream = await self._probe(request.spec)
-        spec = complete(request.spec, publication_id, stream)
-        _authorise(principal, request.room, identity, spec, spec.source)
+        spec, kind, bounds = await self._cleared(principal, request.room, identity, publication_id, request.spec)
+        publication = Publication(
+            room=request.room,
+            participant_identity=identity,
+            route=publication_pb2.PUBLICATION_ROUTE_HOSTED,
+            spec=spec,
+            type=kind,
+            creator_identity=principal.identity,
+            creator=principal.message,
+        )
+        self._sessions.refuse_data_beside_private(publication)
+        if request.validate_only:
+            return await self._validated(publication, publication_id, bounds, create_room=request.create_room)
         if request.create_room:
+            # What is refused whoever is in the room must not create it.
+            self._admit(publication, bounds, None)
             await self._api.create_room(request.room)
         async with self._rooms.watch(request.room) as live:
             await self._refuse_taken(live, identity, made_up=identity == publication_id.lower())
-            publication = lifecycle.begin(
-                Publication(
-                    publication_id=publication_id,
-                    room=request.room,
-                    participant_identity=identity,
-                    route=publication_pb2.PUBLICATION_ROUTE_HOSTED,
-                    spec=spec,
-                    type=type_of(spec, stream),
-                    creator_identity=principal.identity,
-                ),
-                now(),
-            )
+            publication.publication_id = publication_id
+            publication = lifecycle.begin(publication, now())
+            # Nothing may be waited for between the two: of calls at the same time only one has the last place.
+            self._admit(publication, bounds, live)
             await self._book.save(publication)
+            await self._recheck(principal, publication)
             self._sessions.host(request.room, identity)
             return await self._wait_live(live, publication, deadline)
+
+    async def _recheck(self, principal: Principal, publication: Publication) -> None:
+        """A permission that went away since it was checked found nothing to end: the publication was not there yet."""
+        try:
+            await self._access.require(principal, question_of(publication))
+        except BaseException:
+            await self._book.forget(publication)
+            raise
+
+    async def _cleared(
+        self,
+        principal: Principal,
+        room: str,
+        identity: str,
+        publication_id: str,
+        asked: publication_pb2.PublicationSpec,
+    ) -> tuple[publication_pb2.PublicationSpec, track_pb2.TrackType.ValueType, Bounds]:
+        """The spec, completed within what the principal may publish, the type of the track, and the bounds."""
+
+        async def require(description: Description) -> Bounds:
+            question = Question(access_pb2.PERMISSION_PUBLISH, room, identity, described=description)
+            return await self._access.require(principal, question)
+
+        # First for what is known already: a caller that may not publish must not make us look at files and URLs.
+        bounds = await require(_plausible(principal, asked))
+        stream = await self._probe(asked)
+        kind = type_of(asked, stream)
+        spec = complete(asked, publication_id, stream, self._capacity.narrowed(bounds), self._capacity.max_pixels)
+        bounds = await require(description_of(spec, kind))
+        bounds.refuse_beyond(description_of(spec, kind), "spec")
+        self._capacity.check_track(spec, kind)
+        return spec, kind, bounds
+
+    def _admit(self, publication: Publication, bounds: Bounds, live: LiveRoom | None) -> None:
+        tracks = live.model.tracks.values() if live is not None else ()
+        self._capacity.admit(publication, self._book.active(), tracks, bounds)
+
+    async def _validated(
+        self, publication: Publication, publication_id: str, bounds: Bounds, *, create_room: bool
+    ) -> publication_pb2.PublishTrackResponse:
+        """The answer where everything is checked and nothing done; what would be made from the id is left out."""
+        made_up = publication.participant_identity == publication_id.lower()
+        if not create_room or await self._api.find_rooms([publication.room]):
+            async with self._rooms.watch(publication.room) as live:
+                await self._refuse_taken(live, publication.participant_identity, made_up=made_up)
+                self._admit(publication, bounds, live)
+        else:
+            self._admit(publication, bounds, None)
+        if made_up:
+            publication.participant_identity = ""
+        if publication.spec.name == publication_id:
+            publication.spec.name = ""
+        return publication_pb2.PublishTrackResponse(publication=publication, limits=self._capacity.applied(publication))
 
     async def unpublish(
         self, principal: Principal, request: publication_pb2.UnpublishTrackRequest, deadline: Deadline
     ) -> publication_pb2.UnpublishTrackResponse:
         """Ends the publication, and waits for its track to be gone. Raises PublicationNotFound."""
-        publication = self._book.find(request.room, request.publication_id)
-        require_target(
-            principal,
-            access_pb2.PERMISSION_PUBLISH,
-            request.room,
-            publication.participant_identity if publication is not None else "",
-            source=publication.spec.source if publication is not None else track_pb2.TRACK_SOURCE_UNSPECIFIED,
-            track_type=publication.type if publication is not None else track_pb2.TRACK_TYPE_UNSPECIFIED,
-        )
+        known = self._book.find(request.room, request.publication_id)
+        await self._access.require(principal, _ending(request.room, known))
         publication = self.get(request.room, request.publication_id)
+        if request.validate_only:
+            return publication_pb2.UnpublishTrackResponse(publication=publication)
         if publication.state != ENDED:
             cause = publication_pb2.PUBLICATION_END_CAUSE_CALLER
             publication = lifecycle.end(publication, cause, now())
@@ -128,9 +190,9 @@ class Publishing:
 
     def list_page(self, request: publication_pb2.ListPublicationsRequest) -> publication_pb2.ListPublicationsResponse:
         """A page of publications, oldest first. Raises InvalidExpression, InvalidPageToken."""
-        matches = compile_filter(request.filter, "publication")
+        matches = in_time(compile_filter(request.filter, "publication"))
         publications, token = page_of(
-            (found for found in self._book.of_room(request.room) if matches is None or matches(found)),
+            (found for found in self._book.of_room(request.room) if matches(found)),
             _position,
             size=request.page_size,
             token=request.page_token,
@@ -184,7 +246,8 @@ class Publishing:
         if found.end_cause == publication_pb2.PUBLICATION_END_CAUSE_FAILED and not found.lineage:
             await self._book.forget(found)
             raise ProblemError(found.problem)
-        answer = publication_pb2.PublishTrackResponse(publication=found, stage=STORED)
+        limits = self._capacity.applied(found)
+        answer = publication_pb2.PublishTrackResponse(publication=found, stage=STORED, limits=limits)
         if found.lineage:
             answer.stage = publication_pb2.STAGE_ACKNOWLEDGED
         if found.state == LIVE and found.track_sid in live.model.tracks:
@@ -208,28 +271,33 @@ class Publishing:
         return answer
 
 
-def _authorise(
-    principal: Principal,
-    room: str,
-    identity: str,
-    spec: publication_pb2.PublicationSpec,
-    source: track_pb2.TrackSource.ValueType,
-) -> None:
-    kind = track_pb2.TRACK_TYPE_DATA if spec.HasField("data") else track_pb2.TRACK_TYPE_UNSPECIFIED
-    require_target(principal, access_pb2.PERMISSION_PUBLISH, room, identity, source=source, track_type=kind)
+def _ending(room: str, publication: Publication | None) -> Question:
+    """Whether somebody may end it: nobody's where there is none, so that a denial does not tell whether there is."""
+    if publication is None:
+        return Question(access_pb2.PERMISSION_PUBLISH, room)
+    described = Description(type=publication.type, source=publication.spec.source)
+    return Question(
+        access_pb2.PERMISSION_PUBLISH,
+        room,
+        publication.participant_identity,
+        publication.track_sid,
+        described,
+    )
 
 
-def _plausible_source(principal: Principal, spec: publication_pb2.PublicationSpec) -> track_pb2.TrackSource.ValueType:
-    """The source before the file was looked at, which a caller who may not publish must not cause.
+def _plausible(principal: Principal, spec: publication_pb2.PublicationSpec) -> Description:
+    """What is known of the track before its file was looked at.
 
     A file whose stream is left open may turn out as any source that the caller may publish.
     """
-    if spec.source:
-        return spec.source
-    if spec.HasField("file") and not spec.file.type:
-        return next(iter(principal.grants.can_publish_sources), track_pb2.TRACK_SOURCE_UNSPECIFIED)
-    audio = spec.HasField("tone") or spec.file.type == track_pb2.TRACK_TYPE_AUDIO
-    return track_pb2.TRACK_SOURCE_MICROPHONE if audio else track_pb2.TRACK_SOURCE_CAMERA
+    described = description_of(spec)
+    if described.source or described.type == track_pb2.TRACK_TYPE_DATA:
+        return described
+    if not described.type:
+        source = next(iter(principal.grants.can_publish_sources), track_pb2.TRACK_SOURCE_UNSPECIFIED)
+        return replace(described, source=source)
+    audio = described.type == track_pb2.TRACK_TYPE_AUDIO
+    return replace(described, source=track_pb2.TRACK_SOURCE_MICROPHONE if audio else track_pb2.TRACK_SOURCE_CAMERA)
 
 
 def _own_identity(principal: Principal, room: str) -> str:

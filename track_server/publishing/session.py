@@ -5,9 +5,9 @@ It is a reconciler: while a publication is wanted, there is a worker that is tol
 
 import asyncio
 import contextlib
-import hashlib
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +15,8 @@ import structlog
 from google.protobuf import json_format
 
 from track.media.v1 import media_service_pb2 as media
-from track.v1 import publication_pb2, track_pb2
-from track_server.agent import AGENT_NAME, SESSION_ATTRIBUTE
+from track.v1 import publication_pb2
+from track_server.agent import AGENT_NAME
 from track_server.errors import (
     IdentityInUse,
     PublicationEnded,
@@ -27,8 +27,10 @@ from track_server.errors import (
 )
 from track_server.livekit.api import LiveKitApi
 from track_server.publishing.attachment import Attachment
+from track_server.publishing.audience import Audience, Telling
 from track_server.publishing.book import Book
 from track_server.publishing.carried import VANISHED_GRACE_S, Carried
+from track_server.publishing.ids import hosted, session_id
 from track_server.rooms.reading import look
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
@@ -60,6 +62,10 @@ class Hosting:
     book: Book
     server_address: str
     """Where sessions find our MediaService."""
+    restricted: Callable[[str, str], bool]
+    """Whether not everybody may subscribe to a publication, by room and id."""
+    on_audience: Callable[[str], None]
+    """Told of the room where LiveKit was told, or its worker was lost or came."""
 
 
 class HostedSession:
@@ -72,7 +78,7 @@ class HostedSession:
         self.session_id = session_id(room, identity)
         self.room = room
         self.identity = identity
-        self.carried = Carried(hosting.book, room, identity, self.kick)
+        self.carried = Carried(hosting.book, room, identity, self.kick, hosting.restricted)
         self._hosting = hosting
         self._attachment: Attachment | None = None
         self._generation = 0
@@ -80,6 +86,7 @@ class HostedSession:
         self._may_return = restored
         """Whether a worker that lost its stream to us may come back by itself."""
         self._stats_interval_s: float | None = None
+        self._telling = Telling()
         self._kick = asyncio.Event()
         self._worker_came = asyncio.Event()
 
@@ -94,15 +101,21 @@ class HostedSession:
             self._stats_interval_s = interval_s
             self._tell()
 
+    def want_audience(self, audience: Audience) -> None:
+        """Says who may subscribe to its tracks."""
+        if self._telling.want(audience):
+            self._tell()
+
+    @property
+    def audience(self) -> Audience | None:
+        """What LiveKit was told last of who may subscribe, as far as is known; None: nothing."""
+        return self._telling.in_force
+
     def worker_came(self) -> None:
         """A media worker registered with LiveKit: a dispatch that found none can be made again."""
         if self._attachment is None:
             self._worker_came.set()
             self._kick.set()
-
-    def holds(self, participant: track_pb2.Participant) -> bool:
-        """Whether a participant of the room is the one that this session hosts, or a ghost of it."""
-        return hosted(self.room, participant)
 
     async def run(self) -> None:
         """Hosts until nothing is wanted any more. Raises nothing but CancelledError."""
@@ -171,7 +184,7 @@ class HostedSession:
         if participant is None and self._generation:
             # It may have joined a moment ago, which signalling does not tell yet. PublishTrack looked before the first.
             participant = (await look(self._hosting.api, self.room)).participants.get(self.identity)
-        if participant is not None and not self.holds(participant):
+        if participant is not None and not hosted(self.room, participant):
             raise IdentityInUse(f"participant {self.identity!r} is in the room and not hosted by this service")
 
     async def _dispatch(self) -> None:
@@ -240,21 +253,26 @@ class HostedSession:
         if self._attachment is not None:
             self._attachment.close()
         self._attachment = attachment
+        self._telling.worker_lost()
         self._worker_came.clear()
         await self.carried.taken()
         for report in hello.tracks:
             await self.carried.report(report)
         self.kick()
+        self._hosting.on_audience(self.room)
 
     def detach(self, attachment: Attachment) -> None:
         """The worker's stream is gone."""
         if self._attachment is attachment:
             self._attachment = None
+            self._telling.worker_lost()
             self._kick.set()
+            self._hosting.on_audience(self.room)
 
-    async def report(self, report: media.HostedTrackReport) -> None:
-        """Something changed for a track."""
-        await self.carried.report(report)
+    def told(self, report: media.AudienceReport) -> None:
+        """LiveKit was told who may subscribe."""
+        self._telling.told(report.revision)
+        self._hosting.on_audience(self.room)
 
     async def ended(self, report: media.SessionEnded) -> None:
         """The worker's session is over."""
@@ -271,20 +289,9 @@ class HostedSession:
     def _taken_over(self) -> bool:
         live = self.carried.live
         participant = live.model.participants.get(self.identity) if live is not None else None
-        return participant is not None and not self.holds(participant)
+        return participant is not None and not hosted(self.room, participant)
 
     def _tell(self) -> None:
         if self._attachment is not None:
             interval = duration_of(self._stats_interval_s) if self._stats_interval_s is not None else None
-            self._attachment.send(media.AttachResponse(desired=self.carried.desired(interval)))
-
-
-def hosted(room: str, participant: track_pb2.Participant) -> bool:
-    """Whether a participant is one that this service hosts or hosted: a ghost stays in the room for a moment."""
-    return participant.attributes.get(SESSION_ATTRIBUTE) == session_id(room, participant.identity)
-
-
-def session_id(room: str, identity: str) -> str:
-    """Id of the session that hosts ``identity`` in ``room``: always the same, so that its ghosts are known as ours."""
-    digest = hashlib.blake2b(f"{len(room)}:{room}{identity}".encode(), digest_size=12)
-    return f"SES_{digest.hexdigest()}"
+            self._attachment.send(media.AttachResponse(desired=self.carried.desired(interval, self._telling.message)))

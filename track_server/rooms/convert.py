@@ -79,6 +79,13 @@ def participant(info: models.ParticipantInfo) -> track_pb2.Participant:
     return result
 
 
+def disconnect_reason(info: models.ParticipantInfo) -> str:
+    """Why the participant left, in LiveKit's words; empty where LiveKit did not tell."""
+    reason = info.disconnect_reason
+    known = reason in models.DisconnectReason.values() and reason != models.DisconnectReason.UNKNOWN_REASON
+    return models.DisconnectReason.Name(reason) if known else ""
+
+
 def tracks(room: str, info: models.ParticipantInfo) -> dict[str, track_pb2.Track]:
     """The participant's media and data tracks, by SID."""
     result = {track.sid: media_track(room, info, track) for track in info.tracks}

@@ -13,7 +13,7 @@ from typing import Self
 from track.v1 import event_pb2
 from track_server.errors import InvalidCursor
 
-_CURSOR = re.compile(r"^([0-9a-f]{12})-([0-9]{1,18})$")
+_CURSOR = re.compile(r"([0-9a-f]{12})-([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,7 +29,7 @@ class Cursor:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Reads what ``str()`` wrote. Raises InvalidCursor."""
-        match = _CURSOR.match(text)
+        match = _CURSOR.fullmatch(text)
         if match is None:
             raise InvalidCursor("the cursor is not one that this service gave", field="cursor")
         return cls(match[1], int(match[2]))

@@ -71,7 +71,7 @@ class RoomModel:
             if info.state == models.ParticipantInfo.DISCONNECTED:
                 known = self.participants.get(info.identity)
                 if known is not None and known.sid == info.sid:
-                    events += self._leave(info.identity, now)
+                    events += self._leave(info.identity, now, convert.disconnect_reason(info))
             elif _visible(info):
                 events += self._take(info, now)
         return events
@@ -155,13 +155,15 @@ class RoomModel:
             events += _track_events(before, track, now)
         return events
 
-    def _leave(self, identity: str, now: timestamp_pb2.Timestamp) -> list[event_pb2.RoomEvent]:
+    def _leave(self, identity: str, now: timestamp_pb2.Timestamp, reason: str = "") -> list[event_pb2.RoomEvent]:
         events = [
             event_pb2.RoomEvent(time=now, track_unpublished=self._forget(sid))
             for sid in sorted(self._sids.get(identity, ()))
         ]
         self._sids.pop(identity, None)
-        gone = self.participants.pop(identity)
+        gone = track_pb2.Participant()
+        gone.CopyFrom(self.participants.pop(identity))
+        gone.disconnect_reason = reason
         self.qualities.pop(identity, None)
         self._identities.pop(gone.sid, None)
         self._versions.pop(gone.sid, None)

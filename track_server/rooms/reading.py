@@ -6,10 +6,11 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from track.v1 import track_pb2, tracks_pb2
-from track_server.cel import compile_filter
+from track_server.cel import compile_filter, in_time
 from track_server.errors import InvalidField, RoomNotFound, TrackNotFound
 from track_server.livekit.api import LiveKitApi
 from track_server.paging import Order, Position, page_of
+from track_server.rooms import convert
 from track_server.rooms.model import RoomModel
 from track_server.rooms.room import LiveRoom, now
 from track_server.rooms.rooms import Rooms
@@ -64,6 +65,16 @@ class Reader:
         source = track_pb2.FRESHNESS_SOURCE_LIVEKIT_API
         return RoomView(model, track_pb2.Freshness(source=source, as_of_time=now()))
 
+    async def participant(self, name: str, identity: str) -> track_pb2.Participant | None:
+        """The participant of that identity, None where it is not in the room. Raises LiveKitUnavailable."""
+        live = self._rooms.find(name)
+        known = live.model.participants.get(identity) if live is not None else None
+        if known is not None:
+            return known
+        # Who joined a moment ago, or is hidden, is told by the API alone.
+        info = await self._api.find_participant(name, identity)
+        return convert.participant(info) if info is not None else None
+
     async def get_track(self, request: tracks_pb2.GetTrackRequest) -> tracks_pb2.GetTrackResponse:
         """One track. Raises RoomNotFound, TrackNotFound."""
         view = await self.view(request.room)
@@ -105,9 +116,9 @@ class _Selection:
 
     def page(self, model: RoomModel) -> bytes:
         """The page, serialised, without freshness. Raises InvalidPageToken."""
-        request, matches = self._request, self._matches
+        request, matches = self._request, in_time(self._matches)
         tracks, token = page_of(
-            (track for track in model.tracks.values() if matches is None or matches(track)),
+            (track for track in model.tracks.values() if matches(track)),
             self._position,
             size=request.page_size,
             token=request.page_token,
@@ -128,6 +139,23 @@ async def look(api: LiveKitApi, name: str, sid: str = "") -> RoomModel:
     model = RoomModel(name)
     model.replace(sid, await api.list_participants(name), now())
     return model
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Everybody in a room by identity, this service's watchers too; ``hidden``: those that are not to be shown."""
+
+    participants: Mapping[str, track_pb2.Participant]
+    hidden: frozenset[str]
+
+
+async def roster(api: LiveKitApi, name: str) -> Roster:
+    """Who LiveKit's API says is in the room. Raises LiveKitUnavailable."""
+    infos = await api.list_participants(name)
+    return Roster(
+        {info.identity: convert.participant(info) for info in infos},
+        frozenset(info.identity for info in infos if info.permission.hidden),
+    )
 
 
 def find_track(tracks: Mapping[str, track_pb2.Track], sid: str, field: str) -> track_pb2.Track:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from google.protobuf import timestamp_pb2
 from livekit.protocol import models, rtc
@@ -16,6 +16,9 @@ WATCHED = track_pb2.FRESHNESS_SOURCE_WATCHED
 POLLED = track_pb2.FRESHNESS_SOURCE_POLLED
 DISCONNECTED = track_pb2.FRESHNESS_SOURCE_DISCONNECTED
 
+ExcessKey = tuple[str, str, str]
+"""Limit, participant and track; the latter two are empty where the limit is not theirs."""
+
 
 def now() -> timestamp_pb2.Timestamp:
     """The time of day."""
@@ -25,13 +28,21 @@ def now() -> timestamp_pb2.Timestamp:
 
 
 class LiveRoom:
-    """One watched room. Its methods are called on the event loop and never wait, except ``ready`` and ``until``."""
+    """One watched room. Its methods are called on the event loop and never wait, except ``ready`` and ``until``.
 
-    def __init__(self, name: str, max_events: int) -> None:
+    ``on_event``: told of LiveKit's changes, with the room's name, once they are in the model.
+    """
+
+    def __init__(self, name: str, max_events: int, on_event: Callable[[str, event_pb2.RoomEvent], None]) -> None:
         self.name = name
+        self._on_event = on_event
         self.model = RoomModel(name)
         self.log = EventLog(max_events)
         self.closed = False
+        self.watcher_identity = ""
+        """Identity under which this service itself sits in the room, hidden."""
+        self.exceeded: Mapping[ExcessKey, event_pb2.LimitExceeded] = {}
+        """What is beyond limits now."""
         self._source: track_pb2.FreshnessSource.ValueType = track_pb2.FRESHNESS_SOURCE_UNSPECIFIED
         self._as_of = now()
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -93,11 +104,10 @@ class LiveRoom:
         connected_anew = source == WATCHED and self._first.done()
         events = self.model.replace(sid, infos, now())
         if connected_anew:
-            # What came and went while nobody listened is not known.
+            # What came and went while nobody listened is not known: the log begins anew, with the difference unsaid.
             self.log.begin_epoch()
-            events = []
         self._settle(source)
-        self._publish(events)
+        self._publish(events, logged=not connected_anew)
 
     def update(self, infos: Iterable[models.ParticipantInfo]) -> None:
         """Some participants changed."""
@@ -139,6 +149,14 @@ class LiveRoom:
         event.time.CopyFrom(now())
         self.log.append(event)
 
+    def exceed(self, found: Mapping[ExcessKey, event_pb2.LimitExceeded]) -> list[event_pb2.LimitExceeded]:
+        """Takes what is beyond limits now. Adds an event for each that was within before, and returns those."""
+        before, self.exceeded = self.exceeded, found
+        new = [excess for key, excess in found.items() if key not in before]
+        for excess in new:
+            self.announce(event_pb2.RoomEvent(limit_exceeded=excess))
+        return new
+
     def _settle(self, source: track_pb2.FreshnessSource.ValueType) -> None:
         before, self._source, self._as_of = self._source, source, now()
         if not self._first.done():
@@ -146,10 +164,11 @@ class LiveRoom:
         elif before != source:
             self.log.append(event_pb2.RoomEvent(time=self._as_of, freshness_changed=self.freshness()))
 
-    def _publish(self, events: Iterable[event_pb2.RoomEvent]) -> None:
-        empty = True
-        for event in events:
-            empty = False
+    def _publish(self, events: Iterable[event_pb2.RoomEvent], *, logged: bool = True) -> None:
+        told = list(events)
+        for event in told if logged else ():
             self.log.append(event)
-        if empty:
+        if not (told and logged):
             self.log.wake()
+        for event in told:
+            self._on_event(self.name, event)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +15,8 @@ from track_server.rooms.room import LiveRoom
 from track_server.rooms.watcher import Watcher
 
 log = structlog.get_logger(__name__)
+
+Listener = Callable[[str, event_pb2.RoomEvent], None]
 
 
 class _Watched:
@@ -48,6 +50,7 @@ class Rooms:
         self._max_events = max_events
         self._transport_timeout_s = transport_timeout_s
         self._watched: dict[str, _Watched] = {}
+        self._listeners: list[Listener] = []
         self._ending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -72,6 +75,10 @@ class Rooms:
         watched = self._watched.get(name)
         return watched.room if watched is not None and watched.room.current else None
 
+    def listen(self, listener: Listener) -> None:
+        """Tells ``listener`` of LiveKit's changes in watched rooms. It must neither wait nor raise."""
+        self._listeners.append(listener)
+
     def announce(self, name: str, event: event_pb2.RoomEvent) -> None:
         """Adds an event of a capability's own to the room's log, if it is watched."""
         watched = self._watched.get(name)
@@ -86,7 +93,7 @@ class Rooms:
         """
         watched = self._watched.get(name)
         if watched is None or watched.room.closed:
-            room = LiveRoom(name, self._max_events)
+            room = LiveRoom(name, self._max_events, self._tell)
             watcher = Watcher(room, self._url, self._api, self._tokens, transport_timeout_s=self._transport_timeout_s)
             if watched is not None:
                 self._drop(watched)
@@ -101,6 +108,10 @@ class Rooms:
         finally:
             watched.users -= 1
             self._release(watched)
+
+    def _tell(self, name: str, event: event_pb2.RoomEvent) -> None:
+        for listener in self._listeners:
+            listener(name, event)
 
     def _release(self, watched: _Watched) -> None:
         if watched.users or self._watched.get(watched.room.name) is not watched:

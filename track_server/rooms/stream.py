@@ -25,6 +25,7 @@ def snapshot(
             publications=publications(),
             qualities=[model.qualities[identity] for identity in sorted(model.qualities)],
             freshness=room.freshness(),
+            limits_exceeded=room.exceeded.values(),
         ),
     )
 

@@ -49,7 +49,7 @@ class Watcher:
         self._api = api
         self._tokens = tokens
         self._transport_timeout_s = transport_timeout_s
-        self._identity = f"track-watcher-{secrets.token_hex(6)}"
+        self._identity = room.watcher_identity = f"track-watcher-{secrets.token_hex(6)}"
 
     async def run(self) -> None:
         """Connects, and connects again with back-off, until the room is closed."""

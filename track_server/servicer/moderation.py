@@ -26,6 +26,13 @@ class Moderation(TrackServiceServicer):
     ) -> list[pb.MuteResult]:
         call = current_call()
         deadline = Deadline.after(call.remaining())
-        results = await self.mutes.set_muted(call.caller, request.room, request.tracks, muted=muted, deadline=deadline)
+        results = await self.mutes.set_muted(
+            call.caller,
+            request.room,
+            request.tracks,
+            muted=muted,
+            deadline=deadline,
+            validate_only=request.validate_only,
+        )
         fail_if_all_failed(results)
         return results

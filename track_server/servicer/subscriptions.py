@@ -20,6 +20,13 @@ class Subscriptions(TrackServiceServicer):
     ) -> pb.UpdateSubscriptionsResponse:
         call = current_call()
         deadline = Deadline.after(call.remaining())
-        results = await self.subscriptions.apply(call.caller, request.room, request.updates, deadline)
+        results = await self.subscriptions.apply(
+            call.caller,
+            request.room,
+            request.updates,
+            deadline,
+            validate_only=request.validate_only,
+            consistency_token=request.consistency_token,
+        )
         fail_if_all_failed(results)
         return pb.UpdateSubscriptionsResponse(results=results)

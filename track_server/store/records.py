@@ -1,4 +1,4 @@
-"""What a store keeps: records, each under a kind, a room and a key.
+"""What a store keeps: records, each under a kind, a room and a key; and journals (see `journal`).
 
 The body is bytes of the owner's choice (a serialised message). A record has a revision, which grows with every change
 and is never used again for the same kind, room and key, also after it was deleted: a writer that read one revision can
@@ -8,6 +8,8 @@ make sure that nobody wrote since.
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
+
+from track_server.store.journal import Journal
 
 
 class StoreError(Exception):
@@ -40,6 +42,10 @@ class Store(Protocol):
     A caller that is cancelled while it waits does not undo what it asked for. Every method raises StoreError once the
     store is closed or its medium fails.
     """
+
+    @property
+    def journal(self) -> Journal:
+        """The journals, in the same medium: they live as long as the store is open."""
 
     async def __aenter__(self) -> Self: ...
 

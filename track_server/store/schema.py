@@ -29,6 +29,32 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE revision (last INTEGER NOT NULL) STRICT",
         "INSERT INTO revision VALUES (0)",
     ),
+    (
+        """
+        CREATE TABLE journal (
+            sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            room TEXT NOT NULL,
+            time REAL NOT NULL,
+            body BLOB NOT NULL
+        ) STRICT
+        """,
+        # Each ends with the sequence, as every index of SQLite's does: read from either end, of all rooms or of one.
+        "CREATE INDEX journal_kind ON journal (kind)",
+        "CREATE INDEX journal_room ON journal (kind, room)",
+        # How many there are: counting a million entries takes too long to be done at every append.
+        "CREATE TABLE journal_size (kind TEXT PRIMARY KEY, entries INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        """
+        CREATE TRIGGER journal_appended AFTER INSERT ON journal BEGIN
+            INSERT INTO journal_size VALUES (new.kind, 1) ON CONFLICT (kind) DO UPDATE SET entries = entries + 1;
+        END
+        """,
+        """
+        CREATE TRIGGER journal_trimmed AFTER DELETE ON journal BEGIN
+            UPDATE journal_size SET entries = entries - 1 WHERE kind = old.kind;
+        END
+        """,
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""Records in a SQLite file."""
+"""Records and journals in a SQLite file."""
 
 import sqlite3
 import time
@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from track_server.store.records import Record, RevisionConflict
 from track_server.store.schema import migrate
+from track_server.store.sqlite_journal import SqliteJournal
 from track_server.store.transactions import Transactions
 
 # How often expired records are deleted, and at most how many at a time. They are invisible before, so it can wait.
@@ -32,8 +33,9 @@ class SqliteStore:
         self._clock = clock
         self._path = path
         self._transactions = Transactions(
-            path, prepare=self._prepare, before_commit=self._keep_revision, idle=self._prune
+            path, prepare=self._prepare, before_commit=self._before_commit, idle=self._idle
         )
+        self.journal = SqliteJournal(self._transactions, clock)
         self._last_revision = 0
         self._prune_at = 0.0
 
@@ -129,8 +131,13 @@ class SqliteStore:
         migrate(connection, str(self._path))
         (self._last_revision,) = connection.execute("SELECT last FROM revision").fetchone()
 
-    def _keep_revision(self, connection: sqlite3.Connection) -> None:
+    def _before_commit(self, connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE revision SET last = ?", (self._last_revision,))
+        self.journal.trim_numbers(connection)
+
+    def _idle(self, connection: sqlite3.Connection) -> None:
+        self._prune(connection)
+        self.journal.trim(connection)
 
     def _prune(self, connection: sqlite3.Connection) -> None:
         if time.monotonic() < self._prune_at:

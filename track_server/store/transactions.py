@@ -49,6 +49,8 @@ class Transactions:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self.failing = False
+        """Whether the last writing transaction failed as a whole."""
 
     async def open(self) -> None:
         """Open the file, made where it does not exist. Raises StoreError where it cannot be used."""
@@ -165,7 +167,9 @@ class Transactions:
                     raise item.error or StoreError("the transaction was rolled back")
             self._before_commit(connection)
             connection.execute("COMMIT")
+            self.failing = False
         except Exception as error:  # noqa: BLE001  it is raised to whoever waits
+            self.failing = True
             for item in items:
                 item.error = _sentence(error)
         finally:

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from track.v1 import access_pb2, publication_pb2, track_pb2, tracks_pb2
+from track_server.access.access import Access
+from track_server.access.bounds import Description
 from track_server.access.principal import Principal
-from track_server.access.rules import require_target
+from track_server.access.question import Question
+from track_server.access.rules import is_admin
 from track_server.deadline import Deadline
 from track_server.errors import (
     InvalidField,
@@ -24,6 +27,8 @@ from track_server.livekit.debug import DebugView
 from track_server.rooms.reading import find_track, look
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
+from track_server.subscription.granted import GrantedSubscriptions
+from track_server.subscription.restrictions import Restrictions
 
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_LAST_S: Final = 1.0
@@ -37,6 +42,7 @@ class _Item:
     """One subscription on its way."""
 
     update: tracks_pb2.SubscriptionUpdate
+    question: Question
     result: tracks_pb2.SubscriptionResult = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,10 +59,21 @@ class _Item:
 class SubscriptionUpdates:
     """Answers UpdateSubscriptions. ``debug``: LiveKit's debug view, or None where it is not turned on."""
 
-    def __init__(self, rooms: Rooms, api: LiveKitApi, debug: DebugView | None) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        api: LiveKitApi,
+        debug: DebugView | None,
+        access: Access,
+        granted: GrantedSubscriptions,
+        restrictions: Restrictions,
+    ) -> None:
         self._rooms = rooms
         self._api = api
         self._debug = debug
+        self._access = access
+        self._granted = granted
+        self._restrictions = restrictions
 
     async def apply(
         self,
@@ -64,26 +81,65 @@ class SubscriptionUpdates:
         room: str,
         updates: Sequence[tracks_pb2.SubscriptionUpdate],
         deadline: Deadline,
+        *,
+        validate_only: bool = False,
+        consistency_token: str = "",
     ) -> list[tracks_pb2.SubscriptionResult]:
-        """One result an update, in order. Raises InvalidField, RoomNotFound, LiveKitUnavailable."""
+        """One result an update, in order. ``validate_only``: everything is checked, and nothing done.
+
+        ``consistency_token``: what private tracks are decided by, at least. Raises InvalidField,
+        InvalidConsistencyToken, ConsistencyNotReached, RoomNotFound, LiveKitUnavailable.
+        """
         _refuse_doubles(updates)
-        items = [_Item(update) for update in updates]
+        await self._restrictions.reached(consistency_token, room, deadline)
         async with self._rooms.watch(room) as live:
-            present = await self._present(live, {update.participant_identity for update in updates})
-            for index, item in enumerate(items):
-                try:
-                    _check(principal, live, present, item.update, f"updates[{index}]")
-                except TrackError as error:
-                    item.fail(error, f"updates[{index}]")
+            items = [_Item(update, _question(live, update)) for update in updates]
+            await self._check_all(principal, live, items)
+            if validate_only:
+                return [item.result for item in items]
             groups: dict[tuple[str, bool], list[_Item]] = {}
             for item in items:
                 if not item.failed:
                     groups.setdefault((item.update.participant_identity, item.update.subscribe), []).append(item)
+            # Kept before it is asked for: a permission that goes away meanwhile must find it.
+            await asyncio.gather(*(self._keep(principal, item) for group in groups.values() for item in group))
             await asyncio.gather(*(self._ask(room, group, deadline) for group in groups.values()))
             asked = [item for item in items if not item.failed]
             if self._debug is not None and asked:
                 await self._observe(self._debug, room, asked, deadline)
         return [item.result for item in items]
+
+    async def _check_all(self, principal: Principal, live: LiveRoom, items: Sequence[_Item]) -> None:
+        present = await self._present(live, {item.update.participant_identity for item in items})
+        cleared = await self._access.require_each(principal, [item.question for item in items])
+        for index, (item, answer) in enumerate(zip(items, cleared, strict=True)):
+            try:
+                if isinstance(answer, TrackError):
+                    raise answer
+                _check(live, present, item.update, f"updates[{index}]")
+            except TrackError as error:
+                if isinstance(error, TargetPermission):
+                    self._access.refused(principal, item.question, error.message)
+                item.fail(error, f"updates[{index}]")
+        self._refuse_private(principal, live, present, items)
+
+    def _refuse_private(
+        self,
+        principal: Principal,
+        live: LiveRoom,
+        present: Mapping[str, track_pb2.Participant],
+        items: Sequence[_Item],
+    ) -> None:
+        for index, item in enumerate(items):
+            if item.failed or not item.update.subscribe:
+                continue
+            identity = item.update.participant_identity
+            track, subscriber = live.model.tracks[item.update.track_sid], present[identity]
+            itself = principal.identity == identity and not is_admin(principal, live.name)
+            try:
+                self._restrictions.refuse(track, subscriber, itself=itself, field=f"updates[{index}]")
+            except TrackError as error:
+                item.fail(error)
 
     async def _present(self, live: LiveRoom, identities: Set[str]) -> Mapping[str, track_pb2.Participant]:
         """The room's participants, those among ``identities`` included that have only just joined."""
@@ -91,6 +147,12 @@ class SubscriptionUpdates:
         if identities <= known.keys():
             return known
         return {**(await look(self._api, live.name)).participants, **known}
+
+    async def _keep(self, principal: Principal, item: _Item) -> None:
+        if item.update.subscribe and not principal.unrestricted:
+            await self._granted.keep(principal, item.question)
+        else:
+            await self._granted.drop(item.question.room, item.update.track_sid, item.update.participant_identity)
 
     async def _ask(self, room: str, group: Sequence[_Item], deadline: Deadline) -> None:
         """Asks LiveKit for one subscriber's tracks, again with back-off while LiveKit is away."""
@@ -150,15 +212,21 @@ def _refuse_doubles(updates: Sequence[tracks_pb2.SubscriptionUpdate]) -> None:
         seen.add(key)
 
 
+def _question(live: LiveRoom, update: tracks_pb2.SubscriptionUpdate) -> Question:
+    track = live.model.tracks.get(update.track_sid)
+    described = Description(type=track.type, source=track.source) if track is not None else None
+    return Question(
+        access_pb2.PERMISSION_SUBSCRIBE, live.name, update.participant_identity, update.track_sid, described
+    )
+
+
 def _check(
-    principal: Principal,
     live: LiveRoom,
     present: Mapping[str, track_pb2.Participant],
     update: tracks_pb2.SubscriptionUpdate,
     place: str,
 ) -> None:
     identity = update.participant_identity
-    require_target(principal, access_pb2.PERMISSION_SUBSCRIBE, live.name, identity)
     subscriber = present.get(identity)
     if subscriber is None:
         raise ParticipantNotFound(f"no participant {identity!r} in the room", field=f"{place}.participant_identity")

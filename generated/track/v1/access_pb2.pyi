@@ -3,11 +3,14 @@
 isort:skip_file
 What a caller must be allowed to do, declared on each RPC."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
+from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -41,9 +44,21 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Change who is subscribed to what. Oneself: `roomJoin` of the room with `canSubscribe`. Others: `roomAdmin`."""
     PERMISSION_HOST_MEDIA: _Permission.ValueType  # 6
     """Host media sessions (between server and media workers): the `agent` grant."""
+    PERMISSION_RESTRICT_TRACK: _Permission.ValueType  # 7
+    """Read and change who may subscribe to a track. One's own tracks: as for publishing them. Others': `roomAdmin`."""
+    PERMISSION_CREATE_TOKEN: _Permission.ValueType  # 8
+    """Create tokens for one operation. For oneself: `roomJoin` of the room with the grants that the token is to have. For
+    anybody: `roomAdmin` of the room.
+    """
+    PERMISSION_READ_AUDIT: _Permission.ValueType  # 9
+    """Read the record of operations: `roomAdmin` of the room, or `roomList`. Of all rooms at once: `roomList`."""
+    PERMISSION_CHECK_PERMISSIONS: _Permission.ValueType  # 10
+    """Ask the permission service (between server and permission service): its bearer token, or a client certificate."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
-    """Permissions, and the grants of a LiveKit access token that satisfy them (auth mode `token`)."""
+    """Permissions, and what satisfies them in auth mode `token`: grants of the caller's LiveKit access token that LiveKit has
+    not since taken away from the participant in the room. In mode `service` the permission service decides.
+    """
 
 PERMISSION_UNSPECIFIED: Permission.ValueType  # 0
 """Not set; an RPC that declares it is not served."""
@@ -61,7 +76,77 @@ PERMISSION_SUBSCRIBE: Permission.ValueType  # 5
 """Change who is subscribed to what. Oneself: `roomJoin` of the room with `canSubscribe`. Others: `roomAdmin`."""
 PERMISSION_HOST_MEDIA: Permission.ValueType  # 6
 """Host media sessions (between server and media workers): the `agent` grant."""
+PERMISSION_RESTRICT_TRACK: Permission.ValueType  # 7
+"""Read and change who may subscribe to a track. One's own tracks: as for publishing them. Others': `roomAdmin`."""
+PERMISSION_CREATE_TOKEN: Permission.ValueType  # 8
+"""Create tokens for one operation. For oneself: `roomJoin` of the room with the grants that the token is to have. For
+anybody: `roomAdmin` of the room.
+"""
+PERMISSION_READ_AUDIT: Permission.ValueType  # 9
+"""Read the record of operations: `roomAdmin` of the room, or `roomList`. Of all rooms at once: `roomList`."""
+PERMISSION_CHECK_PERMISSIONS: Permission.ValueType  # 10
+"""Ask the permission service (between server and permission service): its bearer token, or a client certificate."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
+
+class _PrincipalKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PrincipalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PrincipalKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRINCIPAL_KIND_UNSPECIFIED: _PrincipalKind.ValueType  # 0
+    """Not known."""
+    PRINCIPAL_KIND_ANONYMOUS: _PrincipalKind.ValueType  # 1
+    """Nobody in particular: the server runs without authentication."""
+    PRINCIPAL_KIND_PARTICIPANT: _PrincipalKind.ValueType  # 2
+    """A participant of one room."""
+    PRINCIPAL_KIND_ADMIN: _PrincipalKind.ValueType  # 3
+    """An admin of one room (`roomAdmin`)."""
+    PRINCIPAL_KIND_SERVICE: _PrincipalKind.ValueType  # 4
+    """A service (`roomList`): may read across rooms."""
+
+class PrincipalKind(_PrincipalKind, metaclass=_PrincipalKindEnumTypeWrapper):
+    """What a principal is."""
+
+PRINCIPAL_KIND_UNSPECIFIED: PrincipalKind.ValueType  # 0
+"""Not known."""
+PRINCIPAL_KIND_ANONYMOUS: PrincipalKind.ValueType  # 1
+"""Nobody in particular: the server runs without authentication."""
+PRINCIPAL_KIND_PARTICIPANT: PrincipalKind.ValueType  # 2
+"""A participant of one room."""
+PRINCIPAL_KIND_ADMIN: PrincipalKind.ValueType  # 3
+"""An admin of one room (`roomAdmin`)."""
+PRINCIPAL_KIND_SERVICE: PrincipalKind.ValueType  # 4
+"""A service (`roomList`): may read across rooms."""
+Global___PrincipalKind: _TypeAlias = PrincipalKind  # noqa: Y015
+
+class _TrackOperation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TrackOperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrackOperation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRACK_OPERATION_UNSPECIFIED: _TrackOperation.ValueType  # 0
+    """Not set: everything that the grants allow."""
+    TRACK_OPERATION_PUBLISH: _TrackOperation.ValueType  # 1
+    """Publish tracks, within the options of the token, and end them: PERMISSION_PUBLISH."""
+    TRACK_OPERATION_SUBSCRIBE: _TrackOperation.ValueType  # 2
+    """Subscribe to tracks: PERMISSION_SUBSCRIBE."""
+    TRACK_OPERATION_OBSERVE: _TrackOperation.ValueType  # 3
+    """Read tracks, events and quality, and neither publish nor subscribe: PERMISSION_READ_TRACKS."""
+
+class TrackOperation(_TrackOperation, metaclass=_TrackOperationEnumTypeWrapper):
+    """The one operation that a token of CreateTrackToken is for."""
+
+TRACK_OPERATION_UNSPECIFIED: TrackOperation.ValueType  # 0
+"""Not set: everything that the grants allow."""
+TRACK_OPERATION_PUBLISH: TrackOperation.ValueType  # 1
+"""Publish tracks, within the options of the token, and end them: PERMISSION_PUBLISH."""
+TRACK_OPERATION_SUBSCRIBE: TrackOperation.ValueType  # 2
+"""Subscribe to tracks: PERMISSION_SUBSCRIBE."""
+TRACK_OPERATION_OBSERVE: TrackOperation.ValueType  # 3
+"""Read tracks, events and quality, and neither publish nor subscribe: PERMISSION_READ_TRACKS."""
+Global___TrackOperation: _TypeAlias = TrackOperation  # noqa: Y015
 
 @_typing.final
 class AccessRule(_message.Message):
@@ -71,25 +156,122 @@ class AccessRule(_message.Message):
 
     PERMISSION_FIELD_NUMBER: _builtins.int
     MUTATION_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
     permission: Global___Permission.ValueType
     """What the caller must be allowed to do in the request's `room`."""
     mutation: _builtins.bool
     """True where the RPC changes something. Such a request carries a `request_id`: sent again with the same one, it
-    has no second effect and gets the first answer, for 24 hours, also after a restart.
+    has no second effect and gets the first answer, for 24 hours, also after a restart. With `validate_only` everything is
+    checked and nothing done. Every mutation is a row of the record (ListAuditEntries) before it is answered.
     """
+    recorded: _builtins.bool
+    """True where the RPC changes nothing but is a row of the record all the same."""
     def __init__(
         self,
         *,
         permission: Global___Permission.ValueType = ...,
         mutation: _builtins.bool = ...,
+        recorded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mutation", b"mutation", "permission", b"permission"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mutation", b"mutation", "permission", b"permission", "recorded", b"recorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AccessRule: _TypeAlias = AccessRule  # noqa: Y015
+
+@_typing.final
+class Grants(_message.Message):
+    """Grants of a LiveKit access token, LiveKit's defaults filled in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOM_FIELD_NUMBER: _builtins.int
+    ROOM_JOIN_FIELD_NUMBER: _builtins.int
+    ROOM_ADMIN_FIELD_NUMBER: _builtins.int
+    ROOM_LIST_FIELD_NUMBER: _builtins.int
+    CAN_PUBLISH_FIELD_NUMBER: _builtins.int
+    CAN_PUBLISH_SOURCES_FIELD_NUMBER: _builtins.int
+    CAN_PUBLISH_DATA_FIELD_NUMBER: _builtins.int
+    CAN_SUBSCRIBE_FIELD_NUMBER: _builtins.int
+    room: _builtins.str
+    """The one room that the other grants are about. Empty: none."""
+    room_join: _builtins.bool
+    """May join the room, and act as this participant."""
+    room_admin: _builtins.bool
+    """May act on everybody in the room."""
+    room_list: _builtins.bool
+    """May read every room."""
+    can_publish: _builtins.bool
+    """May publish media."""
+    can_publish_data: _builtins.bool
+    """May publish data."""
+    can_subscribe: _builtins.bool
+    """May receive tracks."""
+    @_builtins.property
+    def can_publish_sources(self) -> _containers.RepeatedScalarFieldContainer[_track_pb2.TrackSource.ValueType]:
+        """The only sources that may be published. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        room: _builtins.str = ...,
+        room_join: _builtins.bool = ...,
+        room_admin: _builtins.bool = ...,
+        room_list: _builtins.bool = ...,
+        can_publish: _builtins.bool = ...,
+        can_publish_sources: _abc.Iterable[_track_pb2.TrackSource.ValueType] | None = ...,
+        can_publish_data: _builtins.bool = ...,
+        can_subscribe: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_publish", b"can_publish", "can_publish_data", b"can_publish_data", "can_publish_sources", b"can_publish_sources", "can_subscribe", b"can_subscribe", "room", b"room", "room_admin", b"room_admin", "room_join", b"room_join", "room_list", b"room_list"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Grants: _TypeAlias = Grants  # noqa: Y015
+
+@_typing.final
+class Principal(_message.Message):
+    """Who calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    GRANTS_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    kind: Global___PrincipalKind.ValueType
+    """What it is."""
+    identity: _builtins.str
+    """Its identity: that of a participant of `grants.room`, or the name of a service. May be empty for admins and services."""
+    operation: Global___TrackOperation.ValueType
+    """The one operation that its token is for. Unset for tokens that were not made by CreateTrackToken."""
+    certificate: _builtins.str
+    """Name of the client certificate by which it is known. Empty for tokens."""
+    @_builtins.property
+    def grants(self) -> Global___Grants:
+        """Its grants."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___PrincipalKind.ValueType = ...,
+        identity: _builtins.str = ...,
+        grants: Global___Grants | None = ...,
+        operation: Global___TrackOperation.ValueType = ...,
+        certificate: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "grants", b"grants", "identity", b"identity", "kind", b"kind", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Principal: _TypeAlias = Principal  # noqa: Y015
 
 ACCESS_FIELD_NUMBER: _builtins.int
 access: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___AccessRule]

@@ -82,6 +82,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """LiveKit answered with an error that has no better name here. INTERNAL."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
     """A fault of this server; its log has the request id. INTERNAL."""
+    ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
+    """A limit of this server is reached; QuotaFailure names it and its value, RetryInfo is there where waiting helps.
+    RESOURCE_EXHAUSTED.
+    """
+    ERROR_REASON_PERMISSION_SERVICE_UNAVAILABLE: _ErrorReason.ValueType  # 30
+    """The permission service does not answer, or not in a form that can be understood. UNAVAILABLE, with RetryInfo."""
+    ERROR_REASON_INVALID_CONSISTENCY_TOKEN: _ErrorReason.ValueType  # 31
+    """The consistency token is not one of ours. INVALID_ARGUMENT."""
+    ERROR_REASON_CONSISTENCY_NOT_REACHED: _ErrorReason.ValueType  # 32
+    """This server has not reached the state that the consistency token demands. UNAVAILABLE, with RetryInfo."""
+    ERROR_REASON_CONNECTION_AGE: _ErrorReason.ValueType  # 33
+    """The connection has reached `max_connection_age_seconds`, so its streams end: open them again, which takes a new
+    connection. UNAVAILABLE, with RetryInfo.
+    """
+    ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 34
+    """This server's store cannot be written, so that nothing is changed: it could not be recorded. UNAVAILABLE, with
+    RetryInfo.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, an item of a batch or a publication failed. A failed call carries it as `google.rpc.ErrorInfo` in the
@@ -146,6 +164,24 @@ ERROR_REASON_LIVEKIT_ERROR: ErrorReason.ValueType  # 27
 """LiveKit answered with an error that has no better name here. INTERNAL."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
 """A fault of this server; its log has the request id. INTERNAL."""
+ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29
+"""A limit of this server is reached; QuotaFailure names it and its value, RetryInfo is there where waiting helps.
+RESOURCE_EXHAUSTED.
+"""
+ERROR_REASON_PERMISSION_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 30
+"""The permission service does not answer, or not in a form that can be understood. UNAVAILABLE, with RetryInfo."""
+ERROR_REASON_INVALID_CONSISTENCY_TOKEN: ErrorReason.ValueType  # 31
+"""The consistency token is not one of ours. INVALID_ARGUMENT."""
+ERROR_REASON_CONSISTENCY_NOT_REACHED: ErrorReason.ValueType  # 32
+"""This server has not reached the state that the consistency token demands. UNAVAILABLE, with RetryInfo."""
+ERROR_REASON_CONNECTION_AGE: ErrorReason.ValueType  # 33
+"""The connection has reached `max_connection_age_seconds`, so its streams end: open them again, which takes a new
+connection. UNAVAILABLE, with RetryInfo.
+"""
+ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 34
+"""This server's store cannot be written, so that nothing is changed: it could not be recorded. UNAVAILABLE, with
+RetryInfo.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

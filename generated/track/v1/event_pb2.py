@@ -26,10 +26,11 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
 from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
+from track.v1 import subscription_permission_pb2 as track_dot_v1_dot_subscription__permission__pb2
 from track.v1 import track_pb2 as track_dot_v1_dot_track__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14track/v1/event.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atrack/v1/publication.proto\x1a\x16track/v1/quality.proto\x1a\x14track/v1/track.proto\"G\n\x12WatchEventsRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x17\n\x06\x63ursor\x18\x02 \x01(\tB\x07\xbaH\x04r\x02(@\"\x82\x01\n\x13WatchEventsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12*\n\x08snapshot\x18\x02 \x01(\x0b\x32\x16.track.v1.RoomSnapshotH\x00\x12$\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.track.v1.RoomEventH\x00\x42\t\n\x07payload\"\xac\x02\n\x0cRoomSnapshot\x12\x0c\n\x04room\x18\x01 \x01(\t\x12\x10\n\x08room_sid\x18\x02 \x01(\t\x12(\n\x06reason\x18\x03 \x01(\x0e\x32\x18.track.v1.SnapshotReason\x12+\n\x0cparticipants\x18\x04 \x03(\x0b\x32\x15.track.v1.Participant\x12\x1f\n\x06tracks\x18\x05 \x03(\x0b\x32\x0f.track.v1.Track\x12+\n\x0cpublications\x18\x06 \x03(\x0b\x32\x15.track.v1.Publication\x12/\n\tqualities\x18\x07 \x03(\x0b\x32\x1c.track.v1.ParticipantQuality\x12&\n\tfreshness\x18\x08 \x01(\x0b\x32\x13.track.v1.Freshness\"\xbb\x01\n\x12ParticipantQuality\x12\x1c\n\x14participant_identity\x18\x01 \x01(\t\x12\x37\n\x12\x63onnection_quality\x18\x02 \x01(\x0e\x32\x1b.track.v1.ConnectionQuality\x12\x12\n\x05score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\x0cmeasure_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_score\"\xff\x04\n\tRoomEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x0ftrack_published\x18\x02 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12,\n\x11track_unpublished\x18\x03 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12&\n\x0btrack_muted\x18\x04 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12(\n\rtrack_unmuted\x18\x05 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12(\n\rtrack_updated\x18\x06 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12\x33\n\x12participant_joined\x18\x07 \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x31\n\x10participant_left\x18\x08 \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x34\n\x13participant_updated\x18\t \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x37\n\x0fquality_changed\x18\n \x01(\x0b\x32\x1c.track.v1.ParticipantQualityH\x00\x12\x32\n\x11publication_moved\x18\x0b \x01(\x0b\x32\x15.track.v1.PublicationH\x00\x12+\n\x0broom_closed\x18\x0c \x01(\x0b\x32\x14.track.v1.RoomClosedH\x00\x12\x30\n\x11\x66reshness_changed\x18\r \x01(\x0b\x32\x13.track.v1.FreshnessH\x00\x42\x08\n\x06\x63hange\"\x1c\n\nRoomClosed\x12\x0e\n\x06reason\x18\x01 \x01(\t*\xd9\x01\n\x0eSnapshotReason\x12\x1f\n\x1bSNAPSHOT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17SNAPSHOT_REASON_INITIAL\x10\x01\x12\"\n\x1eSNAPSHOT_REASON_CURSOR_EXPIRED\x10\x02\x12\"\n\x1eSNAPSHOT_REASON_CURSOR_UNKNOWN\x10\x03\x12 \n\x1cSNAPSHOT_REASON_WATCHER_AWAY\x10\x04\x12\x1f\n\x1bSNAPSHOT_REASON_READER_SLOW\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14track/v1/event.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atrack/v1/publication.proto\x1a\x16track/v1/quality.proto\x1a&track/v1/subscription_permission.proto\x1a\x14track/v1/track.proto\"G\n\x12WatchEventsRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x17\n\x06\x63ursor\x18\x02 \x01(\tB\x07\xbaH\x04r\x02(@\"\x82\x01\n\x13WatchEventsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12*\n\x08snapshot\x18\x02 \x01(\x0b\x32\x16.track.v1.RoomSnapshotH\x00\x12$\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.track.v1.RoomEventH\x00\x42\t\n\x07payload\"\xde\x02\n\x0cRoomSnapshot\x12\x0c\n\x04room\x18\x01 \x01(\t\x12\x10\n\x08room_sid\x18\x02 \x01(\t\x12(\n\x06reason\x18\x03 \x01(\x0e\x32\x18.track.v1.SnapshotReason\x12+\n\x0cparticipants\x18\x04 \x03(\x0b\x32\x15.track.v1.Participant\x12\x1f\n\x06tracks\x18\x05 \x03(\x0b\x32\x0f.track.v1.Track\x12+\n\x0cpublications\x18\x06 \x03(\x0b\x32\x15.track.v1.Publication\x12/\n\tqualities\x18\x07 \x03(\x0b\x32\x1c.track.v1.ParticipantQuality\x12&\n\tfreshness\x18\x08 \x01(\x0b\x32\x13.track.v1.Freshness\x12\x30\n\x0flimits_exceeded\x18\t \x03(\x0b\x32\x17.track.v1.LimitExceeded\"\xbb\x01\n\x12ParticipantQuality\x12\x1c\n\x14participant_identity\x18\x01 \x01(\t\x12\x37\n\x12\x63onnection_quality\x18\x02 \x01(\x0e\x32\x1b.track.v1.ConnectionQuality\x12\x12\n\x05score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\x0cmeasure_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_score\"\x86\x06\n\tRoomEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x0ftrack_published\x18\x02 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12,\n\x11track_unpublished\x18\x03 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12&\n\x0btrack_muted\x18\x04 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12(\n\rtrack_unmuted\x18\x05 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12(\n\rtrack_updated\x18\x06 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12\x33\n\x12participant_joined\x18\x07 \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x31\n\x10participant_left\x18\x08 \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x34\n\x13participant_updated\x18\t \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x37\n\x0fquality_changed\x18\n \x01(\x0b\x32\x1c.track.v1.ParticipantQualityH\x00\x12\x32\n\x11publication_moved\x18\x0b \x01(\x0b\x32\x15.track.v1.PublicationH\x00\x12+\n\x0broom_closed\x18\x0c \x01(\x0b\x32\x14.track.v1.RoomClosedH\x00\x12\x30\n\x11\x66reshness_changed\x18\r \x01(\x0b\x32\x13.track.v1.FreshnessH\x00\x12\x31\n\x0elimit_exceeded\x18\x0e \x01(\x0b\x32\x17.track.v1.LimitExceededH\x00\x12R\n subscription_permissions_changed\x18\x0f \x01(\x0b\x32&.track.v1.TrackSubscriptionPermissionsH\x00\x42\x08\n\x06\x63hange\"s\n\rLimitExceeded\x12\r\n\x05limit\x18\x01 \x01(\t\x12\x13\n\x0blimit_value\x18\x02 \x01(\x03\x12\r\n\x05value\x18\x03 \x01(\x03\x12\x1c\n\x14participant_identity\x18\x04 \x01(\t\x12\x11\n\ttrack_sid\x18\x05 \x01(\t\"\x1c\n\nRoomClosed\x12\x0e\n\x06reason\x18\x01 \x01(\t*\xd9\x01\n\x0eSnapshotReason\x12\x1f\n\x1bSNAPSHOT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17SNAPSHOT_REASON_INITIAL\x10\x01\x12\"\n\x1eSNAPSHOT_REASON_CURSOR_EXPIRED\x10\x02\x12\"\n\x1eSNAPSHOT_REASON_CURSOR_UNKNOWN\x10\x03\x12 \n\x1cSNAPSHOT_REASON_WATCHER_AWAY\x10\x04\x12\x1f\n\x1bSNAPSHOT_REASON_READER_SLOW\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,18 +41,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['room']._serialized_options = b'\272H\007r\005 \001(\200\002'
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['cursor']._loaded_options = None
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['cursor']._serialized_options = b'\272H\004r\002(@'
-  _globals['_SNAPSHOTREASON']._serialized_start=1542
-  _globals['_SNAPSHOTREASON']._serialized_end=1759
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=170
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=241
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=244
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=374
-  _globals['_ROOMSNAPSHOT']._serialized_start=377
-  _globals['_ROOMSNAPSHOT']._serialized_end=677
-  _globals['_PARTICIPANTQUALITY']._serialized_start=680
-  _globals['_PARTICIPANTQUALITY']._serialized_end=867
-  _globals['_ROOMEVENT']._serialized_start=870
-  _globals['_ROOMEVENT']._serialized_end=1509
-  _globals['_ROOMCLOSED']._serialized_start=1511
-  _globals['_ROOMCLOSED']._serialized_end=1539
+  _globals['_SNAPSHOTREASON']._serialized_start=1884
+  _globals['_SNAPSHOTREASON']._serialized_end=2101
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=210
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=281
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=284
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=414
+  _globals['_ROOMSNAPSHOT']._serialized_start=417
+  _globals['_ROOMSNAPSHOT']._serialized_end=767
+  _globals['_PARTICIPANTQUALITY']._serialized_start=770
+  _globals['_PARTICIPANTQUALITY']._serialized_end=957
+  _globals['_ROOMEVENT']._serialized_start=960
+  _globals['_ROOMEVENT']._serialized_end=1734
+  _globals['_LIMITEXCEEDED']._serialized_start=1736
+  _globals['_LIMITEXCEEDED']._serialized_end=1851
+  _globals['_ROOMCLOSED']._serialized_start=1853
+  _globals['_ROOMCLOSED']._serialized_end=1881
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import quality_pb2 as _quality_pb2
+from track.v1 import subscription_permission_pb2 as _subscription_permission_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
 import sys
@@ -139,6 +140,7 @@ class RoomSnapshot(_message.Message):
     PUBLICATIONS_FIELD_NUMBER: _builtins.int
     QUALITIES_FIELD_NUMBER: _builtins.int
     FRESHNESS_FIELD_NUMBER: _builtins.int
+    LIMITS_EXCEEDED_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     room_sid: _builtins.str
@@ -165,6 +167,10 @@ class RoomSnapshot(_message.Message):
     def freshness(self) -> _track_pb2.Freshness:
         """How current it is."""
 
+    @_builtins.property
+    def limits_exceeded(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitExceeded]:
+        """Limits beyond which others publish now."""
+
     def __init__(
         self,
         *,
@@ -176,10 +182,11 @@ class RoomSnapshot(_message.Message):
         publications: _abc.Iterable[_publication_pb2.Publication] | None = ...,
         qualities: _abc.Iterable[Global___ParticipantQuality] | None = ...,
         freshness: _track_pb2.Freshness | None = ...,
+        limits_exceeded: _abc.Iterable[Global___LimitExceeded] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "participants", b"participants", "publications", b"publications", "qualities", b"qualities", "reason", b"reason", "room", b"room", "room_sid", b"room_sid", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "limits_exceeded", b"limits_exceeded", "participants", b"participants", "publications", b"publications", "qualities", b"qualities", "reason", b"reason", "room", b"room", "room_sid", b"room_sid", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,6 +249,8 @@ class RoomEvent(_message.Message):
     PUBLICATION_MOVED_FIELD_NUMBER: _builtins.int
     ROOM_CLOSED_FIELD_NUMBER: _builtins.int
     FRESHNESS_CHANGED_FIELD_NUMBER: _builtins.int
+    LIMIT_EXCEEDED_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_PERMISSIONS_CHANGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When this service learnt of it."""
@@ -294,6 +303,14 @@ class RoomEvent(_message.Message):
     def freshness_changed(self) -> _track_pb2.Freshness:
         """The watch moved between WATCHED, POLLED and DISCONNECTED."""
 
+    @_builtins.property
+    def limit_exceeded(self) -> Global___LimitExceeded:
+        """Something that others publish goes beyond a limit of this server."""
+
+    @_builtins.property
+    def subscription_permissions_changed(self) -> _subscription_permission_pb2.TrackSubscriptionPermissions:
+        """Who may subscribe to a track was changed through this service, or how well that is kept; as it is now."""
+
     def __init__(
         self,
         *,
@@ -310,16 +327,56 @@ class RoomEvent(_message.Message):
         publication_moved: _publication_pb2.Publication | None = ...,
         room_closed: Global___RoomClosed | None = ...,
         freshness_changed: _track_pb2.Freshness | None = ...,
+        limit_exceeded: Global___LimitExceeded | None = ...,
+        subscription_permissions_changed: _subscription_permission_pb2.TrackSubscriptionPermissions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "freshness_changed", b"freshness_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "room_closed", b"room_closed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "room_closed", b"room_closed", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "freshness_changed", b"freshness_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "room_closed", b"room_closed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "room_closed", b"room_closed", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["track_published", "track_unpublished", "track_muted", "track_unmuted", "track_updated", "participant_joined", "participant_left", "participant_updated", "quality_changed", "publication_moved", "room_closed", "freshness_changed"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["track_published", "track_unpublished", "track_muted", "track_unmuted", "track_updated", "participant_joined", "participant_left", "participant_updated", "quality_changed", "publication_moved", "room_closed", "freshness_changed", "limit_exceeded", "subscription_permissions_changed"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
 Global___RoomEvent: _TypeAlias = RoomEvent  # noqa: Y015
+
+@_typing.final
+class LimitExceeded(_message.Message):
+    """Something that others publish goes beyond a limit. Told once, and again after it was within the limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    LIMIT_VALUE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
+    TRACK_SID_FIELD_NUMBER: _builtins.int
+    limit: _builtins.str
+    """Name of the limit, as in QuotaFailure and GetServerInfo."""
+    limit_value: _builtins.int
+    """The limit's value."""
+    value: _builtins.int
+    """What was seen."""
+    participant_identity: _builtins.str
+    """The participant that publishes. Empty where the whole room is beyond the limit."""
+    track_sid: _builtins.str
+    """The track. Empty where the limit is not one track's."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.str = ...,
+        limit_value: _builtins.int = ...,
+        value: _builtins.int = ...,
+        participant_identity: _builtins.str = ...,
+        track_sid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "limit_value", b"limit_value", "participant_identity", b"participant_identity", "track_sid", b"track_sid", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitExceeded: _TypeAlias = LimitExceeded  # noqa: Y015
 
 @_typing.final
 class RoomClosed(_message.Message):

@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from track.v1 import access_pb2 as track_dot_v1_dot_access__pb2
 from track.v1 import error_pb2 as track_dot_v1_dot_error__pb2
 from track.v1 import track_pb2 as track_dot_v1_dot_track__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrack/v1/publication.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14track/v1/error.proto\x1a\x14track/v1/track.proto\"\x12\n\x10TestPatternInput\"~\n\tToneInput\x12\x30\n\x0c\x66requency_hz\x18\x01 \x01(\x01\x42\x1a\xbaH\x17\x12\x12\x19\x00\x00\x00\x00\x00\x88\xd3@)\x00\x00\x00\x00\x00\x00\x34@\xd8\x01\x01\x12\x30\n\nlevel_dbfs\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00N\xc0H\x00\x88\x01\x01\x42\r\n\x0b_level_dbfs\"a\n\tFileInput\x12\x17\n\x03uri\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x10\x12-\n\x04type\x18\x02 \x01(\x0e\x32\x13.track.v1.TrackTypeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x03\x12\x0c\n\x04loop\x18\x03 \x01(\x08\"\x83\x01\n\tDataInput\x12\x35\n\x11\x66rames_per_second\x18\x01 \x01(\x01\x42\x1a\xbaH\x17\x12\x12\x19\x00\x00\x00\x00\x00\x00i@)\x9a\x99\x99\x99\x99\x99\xb9?\xd8\x01\x01\x12#\n\x0b\x66rame_bytes\x18\x02 \x01(\x05\x42\x0e\xbaH\x0b\x1a\x06\x18\x80\x80\x04(\x10\xd8\x01\x01\x12\x1a\n\x07payload\x18\x03 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x04\"\xcf\x02\n\x0cVideoOptions\x12-\n\x05\x63odec\x18\x01 \x01(\x0e\x32\x14.track.v1.VideoCodecB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x42\n\x05width\x18\x02 \x01(\x05\x42\x33\xbaH0\x1a\x05\x18\x80\x1e(\x10\xba\x01#\n\x04\x65ven\x12\x0cmust be even\x1a\rthis % 2 == 0\xd8\x01\x01\x12\x43\n\x06height\x18\x03 \x01(\x05\x42\x33\xbaH0\x1a\x05\x18\xf0\x10(\x10\xba\x01#\n\x04\x65ven\x12\x0cmust be even\x1a\rthis % 2 == 0\xd8\x01\x01\x12\x35\n\x11\x66rames_per_second\x18\x04 \x01(\x01\x42\x1a\xbaH\x17\x12\x12\x19\x00\x00\x00\x00\x00\x00N@)\x00\x00\x00\x00\x00\x00\xf0?\xd8\x01\x01\x12*\n\x0fmax_bitrate_bps\x18\x05 \x01(\x05\x42\x11\xbaH\x0e\x1a\t\x18\x80\xda\xc4\t(\xd0\x86\x03\xd8\x01\x01\x12\x16\n\tsimulcast\x18\x06 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_simulcast\"l\n\x0c\x41udioOptions\x12(\n\x0fmax_bitrate_bps\x18\x01 \x01(\x05\x42\x0f\xbaH\x0c\x1a\x07\x18\xb0\x90\x1f(\xf0.\xd8\x01\x01\x12\x10\n\x03\x64tx\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x03red\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\x06\n\x04_dtxB\x06\n\x04_red\"\x86\x03\n\x0fPublicationSpec\x12\x32\n\x0ctest_pattern\x18\x01 \x01(\x0b\x32\x1a.track.v1.TestPatternInputH\x00\x12#\n\x04tone\x18\x02 \x01(\x0b\x32\x13.track.v1.ToneInputH\x00\x12#\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x13.track.v1.FileInputH\x00\x12#\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x13.track.v1.DataInputH\x00\x12\x16\n\x04name\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12/\n\x06source\x18\x06 \x01(\x0e\x32\x15.track.v1.TrackSourceB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x05video\x18\x07 \x01(\x0b\x32\x16.track.v1.VideoOptions\x12%\n\x05\x61udio\x18\x08 \x01(\x0b\x32\x16.track.v1.AudioOptions\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\"\x81\x01\n\x0ePublicationSid\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12.\n\nbegin_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"v\n\x0fPublicationMove\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.track.v1.PublicationState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xbc\x04\n\x0bPublication\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\x0c\n\x04room\x18\x02 \x01(\t\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12)\n\x05route\x18\x04 \x01(\x0e\x32\x1a.track.v1.PublicationRoute\x12\'\n\x04spec\x18\x05 \x01(\x0b\x32\x19.track.v1.PublicationSpec\x12!\n\x04type\x18\x06 \x01(\x0e\x32\x13.track.v1.TrackType\x12)\n\x05state\x18\x07 \x01(\x0e\x32\x1a.track.v1.PublicationState\x12\x30\n\tend_cause\x18\x08 \x01(\x0e\x32\x1d.track.v1.PublicationEndCause\x12\"\n\x07problem\x18\t \x01(\x0b\x32\x11.track.v1.Problem\x12\x11\n\ttrack_sid\x18\n \x01(\t\x12)\n\x07lineage\x18\x0b \x03(\x0b\x32\x18.track.v1.PublicationSid\x12\r\n\x05muted\x18\x0c \x01(\x08\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05moves\x18\x0e \x03(\x0b\x32\x19.track.v1.PublicationMove\x12/\n\x0b\x65xpire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63reator_identity\x18\x10 \x01(\t\"\xbb\x01\n\x13PublishTrackRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12&\n\x14participant_identity\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x13\n\x0b\x63reate_room\x18\x03 \x01(\x08\x12/\n\x04spec\x18\x04 \x01(\x0b\x32\x19.track.v1.PublicationSpecB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\"\x88\x01\n\x14PublishTrackResponse\x12*\n\x0bpublication\x18\x01 \x01(\x0b\x32\x15.track.v1.Publication\x12\x1e\n\x05stage\x18\x02 \x01(\x0e\x32\x0f.track.v1.Stage\x12$\n\x08\x65vidence\x18\x03 \x01(\x0e\x32\x12.track.v1.Evidence\"r\n\x15UnpublishTrackRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12!\n\x0epublication_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\"\x8a\x01\n\x16UnpublishTrackResponse\x12*\n\x0bpublication\x18\x01 \x01(\x0b\x32\x15.track.v1.Publication\x12\x1e\n\x05stage\x18\x02 \x01(\x0e\x32\x0f.track.v1.Stage\x12$\n\x08\x65vidence\x18\x03 \x01(\x0e\x32\x12.track.v1.Evidence\"T\n\x15GetPublicationRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12!\n\x0epublication_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@\"D\n\x16GetPublicationResponse\x12*\n\x0bpublication\x18\x01 \x01(\x0b\x32\x15.track.v1.Publication\"\x8a\x01\n\x17ListPublicationsRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\x80\x10\"`\n\x18ListPublicationsResponse\x12+\n\x0cpublications\x18\x01 \x03(\x0b\x32\x15.track.v1.Publication\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*S\n\x10PublicationRoute\x12!\n\x1dPUBLICATION_ROUTE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PUBLICATION_ROUTE_HOSTED\x10\x01*\xcf\x01\n\x10PublicationState\x12!\n\x1dPUBLICATION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19PUBLICATION_STATE_PENDING\x10\x01\x12\x1e\n\x1aPUBLICATION_STATE_STARTING\x10\x02\x12\x1a\n\x16PUBLICATION_STATE_LIVE\x10\x03\x12 \n\x1cPUBLICATION_STATE_RESTARTING\x10\x04\x12\x1b\n\x17PUBLICATION_STATE_ENDED\x10\x05*\xac\x02\n\x13PublicationEndCause\x12%\n!PUBLICATION_END_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1cPUBLICATION_END_CAUSE_CALLER\x10\x01\x12&\n\"PUBLICATION_END_CAUSE_SOURCE_ENDED\x10\x02\x12 \n\x1cPUBLICATION_END_CAUSE_FAILED\x10\x03\x12%\n!PUBLICATION_END_CAUSE_ROOM_CLOSED\x10\x04\x12-\n)PUBLICATION_END_CAUSE_PARTICIPANT_REMOVED\x10\x05\x12,\n(PUBLICATION_END_CAUSE_PERMISSION_REVOKED\x10\x06*_\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTAGE_REQUESTED\x10\x01\x12\x16\n\x12STAGE_ACKNOWLEDGED\x10\x02\x12\x12\n\x0eSTAGE_OBSERVED\x10\x03*m\n\x08\x45vidence\x12\x18\n\x14\x45VIDENCE_UNSPECIFIED\x10\x00\x12\x11\n\rEVIDENCE_ROOM\x10\x01\x12\x1b\n\x17\x45VIDENCE_HOSTED_SESSION\x10\x02\x12\x17\n\x13\x45VIDENCE_DEBUG_VIEW\x10\x03*~\n\nVideoCodec\x12\x1b\n\x17VIDEO_CODEC_UNSPECIFIED\x10\x00\x12\x13\n\x0fVIDEO_CODEC_VP8\x10\x01\x12\x14\n\x10VIDEO_CODEC_H264\x10\x02\x12\x13\n\x0fVIDEO_CODEC_VP9\x10\x03\x12\x13\n\x0fVIDEO_CODEC_AV1\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrack/v1/publication.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15track/v1/access.proto\x1a\x14track/v1/error.proto\x1a\x14track/v1/track.proto\"\x12\n\x10TestPatternInput\"~\n\tToneInput\x12\x30\n\x0c\x66requency_hz\x18\x01 \x01(\x01\x42\x1a\xbaH\x17\x12\x12\x19\x00\x00\x00\x00\x00\x88\xd3@)\x00\x00\x00\x00\x00\x00\x34@\xd8\x01\x01\x12\x30\n\nlevel_dbfs\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00N\xc0H\x00\x88\x01\x01\x42\r\n\x0b_level_dbfs\"a\n\tFileInput\x12\x17\n\x03uri\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x10\x12-\n\x04type\x18\x02 \x01(\x0e\x32\x13.track.v1.TrackTypeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x03\x12\x0c\n\x04loop\x18\x03 \x01(\x08\"\x86\x01\n\tDataInput\x12\x35\n\x11\x66rames_per_second\x18\x01 \x01(\x01\x42\x1a\xbaH\x17\x12\x12\x19\x00\x00\x00\x00\x00\x00i@)\x9a\x99\x99\x99\x99\x99\xb9?\xd8\x01\x01\x12#\n\x0b\x66rame_bytes\x18\x02 \x01(\x05\x42\x0e\xbaH\x0b\x1a\x06\x18\x80\x80\x04(\x10\xd8\x01\x01\x12\x1d\n\x07payload\x18\x03 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80\x04\"\xcf\x02\n\x0cVideoOptions\x12-\n\x05\x63odec\x18\x01 \x01(\x0e\x32\x14.track.v1.VideoCodecB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x42\n\x05width\x18\x02 \x01(\x05\x42\x33\xbaH0\x1a\x05\x18\x80\x1e(\x10\xba\x01#\n\x04\x65ven\x12\x0cmust be even\x1a\rthis % 2 == 0\xd8\x01\x01\x12\x43\n\x06height\x18\x03 \x01(\x05\x42\x33\xbaH0\x1a\x05\x18\xf0\x10(\x10\xba\x01#\n\x04\x65ven\x12\x0cmust be even\x1a\rthis % 2 == 0\xd8\x01\x01\x12\x35\n\x11\x66rames_per_second\x18\x04 \x01(\x01\x42\x1a\xbaH\x17\x12\x12\x19\x00\x00\x00\x00\x00\x00N@)\x00\x00\x00\x00\x00\x00\xf0?\xd8\x01\x01\x12*\n\x0fmax_bitrate_bps\x18\x05 \x01(\x05\x42\x11\xbaH\x0e\x1a\t\x18\x80\xda\xc4\t(\xd0\x86\x03\xd8\x01\x01\x12\x16\n\tsimulcast\x18\x06 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_simulcast\"l\n\x0c\x41udioOptions\x12(\n\x0fmax_bitrate_bps\x18\x01 \x01(\x05\x42\x0f\xbaH\x0c\x1a\x07\x18\xb0\x90\x1f(\xf0.\xd8\x01\x01\x12\x10\n\x03\x64tx\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x03red\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\x06\n\x04_dtxB\x06\n\x04_red\"\x86\x03\n\x0fPublicationSpec\x12\x32\n\x0ctest_pattern\x18\x01 \x01(\x0b\x32\x1a.track.v1.TestPatternInputH\x00\x12#\n\x04tone\x18\x02 \x01(\x0b\x32\x13.track.v1.ToneInputH\x00\x12#\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x13.track.v1.FileInputH\x00\x12#\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x13.track.v1.DataInputH\x00\x12\x16\n\x04name\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12/\n\x06source\x18\x06 \x01(\x0e\x32\x15.track.v1.TrackSourceB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x05video\x18\x07 \x01(\x0b\x32\x16.track.v1.VideoOptions\x12%\n\x05\x61udio\x18\x08 \x01(\x0b\x32\x16.track.v1.AudioOptions\x12)\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\"\x81\x01\n\x0ePublicationSid\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12.\n\nbegin_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"v\n\x0fPublicationMove\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.track.v1.PublicationState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xe2\x04\n\x0bPublication\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\x0c\n\x04room\x18\x02 \x01(\t\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12)\n\x05route\x18\x04 \x01(\x0e\x32\x1a.track.v1.PublicationRoute\x12\'\n\x04spec\x18\x05 \x01(\x0b\x32\x19.track.v1.PublicationSpec\x12!\n\x04type\x18\x06 \x01(\x0e\x32\x13.track.v1.TrackType\x12)\n\x05state\x18\x07 \x01(\x0e\x32\x1a.track.v1.PublicationState\x12\x30\n\tend_cause\x18\x08 \x01(\x0e\x32\x1d.track.v1.PublicationEndCause\x12\"\n\x07problem\x18\t \x01(\x0b\x32\x11.track.v1.Problem\x12\x11\n\ttrack_sid\x18\n \x01(\t\x12)\n\x07lineage\x18\x0b \x03(\x0b\x32\x18.track.v1.PublicationSid\x12\r\n\x05muted\x18\x0c \x01(\x08\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05moves\x18\x0e \x03(\x0b\x32\x19.track.v1.PublicationMove\x12/\n\x0b\x65xpire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63reator_identity\x18\x10 \x01(\t\x12$\n\x07\x63reator\x18\x11 \x01(\x0b\x32\x13.track.v1.Principal\"\xd2\x01\n\x13PublishTrackRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12&\n\x14participant_identity\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x13\n\x0b\x63reate_room\x18\x03 \x01(\x08\x12/\n\x04spec\x18\x04 \x01(\x0b\x32\x19.track.v1.PublicationSpecB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\"\xb0\x01\n\x14PublishTrackResponse\x12*\n\x0bpublication\x18\x01 \x01(\x0b\x32\x15.track.v1.Publication\x12\x1e\n\x05stage\x18\x02 \x01(\x0e\x32\x0f.track.v1.Stage\x12$\n\x08\x65vidence\x18\x03 \x01(\x0e\x32\x12.track.v1.Evidence\x12&\n\x06limits\x18\x04 \x03(\x0b\x32\x16.track.v1.AppliedLimit\"\\\n\x0c\x41ppliedLimit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\x12/\n\x0b\x65nforcement\x18\x03 \x01(\x0e\x32\x1a.track.v1.LimitEnforcement\"\x89\x01\n\x15UnpublishTrackRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12!\n\x0epublication_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x8a\x01\n\x16UnpublishTrackResponse\x12*\n\x0bpublication\x18\x01 \x01(\x0b\x32\x15.track.v1.Publication\x12\x1e\n\x05stage\x18\x02 \x01(\x0e\x32\x0f.track.v1.Stage\x12$\n\x08\x65vidence\x18\x03 \x01(\x0e\x32\x12.track.v1.Evidence\"T\n\x15GetPublicationRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12!\n\x0epublication_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04 \x01(@\"D\n\x16GetPublicationResponse\x12*\n\x0bpublication\x18\x01 \x01(\x0b\x32\x15.track.v1.Publication\"\x8a\x01\n\x17ListPublicationsRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\x80\x10\"`\n\x18ListPublicationsResponse\x12+\n\x0cpublications\x18\x01 \x03(\x0b\x32\x15.track.v1.Publication\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*S\n\x10PublicationRoute\x12!\n\x1dPUBLICATION_ROUTE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PUBLICATION_ROUTE_HOSTED\x10\x01*\xcf\x01\n\x10PublicationState\x12!\n\x1dPUBLICATION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19PUBLICATION_STATE_PENDING\x10\x01\x12\x1e\n\x1aPUBLICATION_STATE_STARTING\x10\x02\x12\x1a\n\x16PUBLICATION_STATE_LIVE\x10\x03\x12 \n\x1cPUBLICATION_STATE_RESTARTING\x10\x04\x12\x1b\n\x17PUBLICATION_STATE_ENDED\x10\x05*\xac\x02\n\x13PublicationEndCause\x12%\n!PUBLICATION_END_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1cPUBLICATION_END_CAUSE_CALLER\x10\x01\x12&\n\"PUBLICATION_END_CAUSE_SOURCE_ENDED\x10\x02\x12 \n\x1cPUBLICATION_END_CAUSE_FAILED\x10\x03\x12%\n!PUBLICATION_END_CAUSE_ROOM_CLOSED\x10\x04\x12-\n)PUBLICATION_END_CAUSE_PARTICIPANT_REMOVED\x10\x05\x12,\n(PUBLICATION_END_CAUSE_PERMISSION_REVOKED\x10\x06*_\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTAGE_REQUESTED\x10\x01\x12\x16\n\x12STAGE_ACKNOWLEDGED\x10\x02\x12\x12\n\x0eSTAGE_OBSERVED\x10\x03*m\n\x08\x45vidence\x12\x18\n\x14\x45VIDENCE_UNSPECIFIED\x10\x00\x12\x11\n\rEVIDENCE_ROOM\x10\x01\x12\x1b\n\x17\x45VIDENCE_HOSTED_SESSION\x10\x02\x12\x17\n\x13\x45VIDENCE_DEBUG_VIEW\x10\x03*~\n\nVideoCodec\x12\x1b\n\x17VIDEO_CODEC_UNSPECIFIED\x10\x00\x12\x13\n\x0fVIDEO_CODEC_VP8\x10\x01\x12\x14\n\x10VIDEO_CODEC_H264\x10\x02\x12\x13\n\x0fVIDEO_CODEC_VP9\x10\x03\x12\x13\n\x0fVIDEO_CODEC_AV1\x10\x04*\x94\x01\n\x10LimitEnforcement\x12!\n\x1dLIMIT_ENFORCEMENT_UNSPECIFIED\x10\x00\x12\x1d\n\x19LIMIT_ENFORCEMENT_ENCODER\x10\x01\x12\x1f\n\x1bLIMIT_ENFORCEMENT_ADMISSION\x10\x02\x12\x1d\n\x19LIMIT_ENFORCEMENT_WATCHED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,7 +50,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATAINPUT'].fields_by_name['frame_bytes']._loaded_options = None
   _globals['_DATAINPUT'].fields_by_name['frame_bytes']._serialized_options = b'\272H\013\032\006\030\200\200\004(\020\330\001\001'
   _globals['_DATAINPUT'].fields_by_name['payload']._loaded_options = None
-  _globals['_DATAINPUT'].fields_by_name['payload']._serialized_options = b'\272H\006z\004\030\200\200\004'
+  _globals['_DATAINPUT'].fields_by_name['payload']._serialized_options = b'\200\001\001\272H\006z\004\030\200\200\004'
   _globals['_VIDEOOPTIONS'].fields_by_name['codec']._loaded_options = None
   _globals['_VIDEOOPTIONS'].fields_by_name['codec']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_VIDEOOPTIONS'].fields_by_name['width']._loaded_options = None
@@ -94,52 +95,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPUBLICATIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTPUBLICATIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTPUBLICATIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003(\200\020'
-  _globals['_PUBLICATIONROUTE']._serialized_start=3206
-  _globals['_PUBLICATIONROUTE']._serialized_end=3289
-  _globals['_PUBLICATIONSTATE']._serialized_start=3292
-  _globals['_PUBLICATIONSTATE']._serialized_end=3499
-  _globals['_PUBLICATIONENDCAUSE']._serialized_start=3502
-  _globals['_PUBLICATIONENDCAUSE']._serialized_end=3802
-  _globals['_STAGE']._serialized_start=3804
-  _globals['_STAGE']._serialized_end=3899
-  _globals['_EVIDENCE']._serialized_start=3901
-  _globals['_EVIDENCE']._serialized_end=4010
-  _globals['_VIDEOCODEC']._serialized_start=4012
-  _globals['_VIDEOCODEC']._serialized_end=4138
-  _globals['_TESTPATTERNINPUT']._serialized_start=176
-  _globals['_TESTPATTERNINPUT']._serialized_end=194
-  _globals['_TONEINPUT']._serialized_start=196
-  _globals['_TONEINPUT']._serialized_end=322
-  _globals['_FILEINPUT']._serialized_start=324
-  _globals['_FILEINPUT']._serialized_end=421
-  _globals['_DATAINPUT']._serialized_start=424
-  _globals['_DATAINPUT']._serialized_end=555
-  _globals['_VIDEOOPTIONS']._serialized_start=558
-  _globals['_VIDEOOPTIONS']._serialized_end=893
-  _globals['_AUDIOOPTIONS']._serialized_start=895
-  _globals['_AUDIOOPTIONS']._serialized_end=1003
-  _globals['_PUBLICATIONSPEC']._serialized_start=1006
-  _globals['_PUBLICATIONSPEC']._serialized_end=1396
-  _globals['_PUBLICATIONSID']._serialized_start=1399
-  _globals['_PUBLICATIONSID']._serialized_end=1528
-  _globals['_PUBLICATIONMOVE']._serialized_start=1530
-  _globals['_PUBLICATIONMOVE']._serialized_end=1648
-  _globals['_PUBLICATION']._serialized_start=1651
-  _globals['_PUBLICATION']._serialized_end=2223
-  _globals['_PUBLISHTRACKREQUEST']._serialized_start=2226
-  _globals['_PUBLISHTRACKREQUEST']._serialized_end=2413
-  _globals['_PUBLISHTRACKRESPONSE']._serialized_start=2416
-  _globals['_PUBLISHTRACKRESPONSE']._serialized_end=2552
-  _globals['_UNPUBLISHTRACKREQUEST']._serialized_start=2554
-  _globals['_UNPUBLISHTRACKREQUEST']._serialized_end=2668
-  _globals['_UNPUBLISHTRACKRESPONSE']._serialized_start=2671
-  _globals['_UNPUBLISHTRACKRESPONSE']._serialized_end=2809
-  _globals['_GETPUBLICATIONREQUEST']._serialized_start=2811
-  _globals['_GETPUBLICATIONREQUEST']._serialized_end=2895
-  _globals['_GETPUBLICATIONRESPONSE']._serialized_start=2897
-  _globals['_GETPUBLICATIONRESPONSE']._serialized_end=2965
-  _globals['_LISTPUBLICATIONSREQUEST']._serialized_start=2968
-  _globals['_LISTPUBLICATIONSREQUEST']._serialized_end=3106
-  _globals['_LISTPUBLICATIONSRESPONSE']._serialized_start=3108
-  _globals['_LISTPUBLICATIONSRESPONSE']._serialized_end=3204
+  _globals['_PUBLICATIONROUTE']._serialized_start=3451
+  _globals['_PUBLICATIONROUTE']._serialized_end=3534
+  _globals['_PUBLICATIONSTATE']._serialized_start=3537
+  _globals['_PUBLICATIONSTATE']._serialized_end=3744
+  _globals['_PUBLICATIONENDCAUSE']._serialized_start=3747
+  _globals['_PUBLICATIONENDCAUSE']._serialized_end=4047
+  _globals['_STAGE']._serialized_start=4049
+  _globals['_STAGE']._serialized_end=4144
+  _globals['_EVIDENCE']._serialized_start=4146
+  _globals['_EVIDENCE']._serialized_end=4255
+  _globals['_VIDEOCODEC']._serialized_start=4257
+  _globals['_VIDEOCODEC']._serialized_end=4383
+  _globals['_LIMITENFORCEMENT']._serialized_start=4386
+  _globals['_LIMITENFORCEMENT']._serialized_end=4534
+  _globals['_TESTPATTERNINPUT']._serialized_start=199
+  _globals['_TESTPATTERNINPUT']._serialized_end=217
+  _globals['_TONEINPUT']._serialized_start=219
+  _globals['_TONEINPUT']._serialized_end=345
+  _globals['_FILEINPUT']._serialized_start=347
+  _globals['_FILEINPUT']._serialized_end=444
+  _globals['_DATAINPUT']._serialized_start=447
+  _globals['_DATAINPUT']._serialized_end=581
+  _globals['_VIDEOOPTIONS']._serialized_start=584
+  _globals['_VIDEOOPTIONS']._serialized_end=919
+  _globals['_AUDIOOPTIONS']._serialized_start=921
+  _globals['_AUDIOOPTIONS']._serialized_end=1029
+  _globals['_PUBLICATIONSPEC']._serialized_start=1032
+  _globals['_PUBLICATIONSPEC']._serialized_end=1422
+  _globals['_PUBLICATIONSID']._serialized_start=1425
+  _globals['_PUBLICATIONSID']._serialized_end=1554
+  _globals['_PUBLICATIONMOVE']._serialized_start=1556
+  _globals['_PUBLICATIONMOVE']._serialized_end=1674
+  _globals['_PUBLICATION']._serialized_start=1677
+  _globals['_PUBLICATION']._serialized_end=2287
+  _globals['_PUBLISHTRACKREQUEST']._serialized_start=2290
+  _globals['_PUBLISHTRACKREQUEST']._serialized_end=2500
+  _globals['_PUBLISHTRACKRESPONSE']._serialized_start=2503
+  _globals['_PUBLISHTRACKRESPONSE']._serialized_end=2679
+  _globals['_APPLIEDLIMIT']._serialized_start=2681
+  _globals['_APPLIEDLIMIT']._serialized_end=2773
+  _globals['_UNPUBLISHTRACKREQUEST']._serialized_start=2776
+  _globals['_UNPUBLISHTRACKREQUEST']._serialized_end=2913
+  _globals['_UNPUBLISHTRACKRESPONSE']._serialized_start=2916
+  _globals['_UNPUBLISHTRACKRESPONSE']._serialized_end=3054
+  _globals['_GETPUBLICATIONREQUEST']._serialized_start=3056
+  _globals['_GETPUBLICATIONREQUEST']._serialized_end=3140
+  _globals['_GETPUBLICATIONRESPONSE']._serialized_start=3142
+  _globals['_GETPUBLICATIONRESPONSE']._serialized_end=3210
+  _globals['_LISTPUBLICATIONSREQUEST']._serialized_start=3213
+  _globals['_LISTPUBLICATIONSREQUEST']._serialized_end=3351
+  _globals['_LISTPUBLICATIONSRESPONSE']._serialized_start=3353
+  _globals['_LISTPUBLICATIONSRESPONSE']._serialized_end=3449
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from track.v1 import access_pb2 as _access_pb2
 from track.v1 import error_pb2 as _error_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
@@ -208,6 +209,34 @@ VIDEO_CODEC_VP9: VideoCodec.ValueType  # 3
 VIDEO_CODEC_AV1: VideoCodec.ValueType  # 4
 """AV1. Sent as one stream with scalable layers (SVC), so not together with simulcast."""
 Global___VideoCodec: _TypeAlias = VideoCodec  # noqa: Y015
+
+class _LimitEnforcement:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LimitEnforcementEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitEnforcement.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIMIT_ENFORCEMENT_UNSPECIFIED: _LimitEnforcement.ValueType  # 0
+    """Not set."""
+    LIMIT_ENFORCEMENT_ENCODER: _LimitEnforcement.ValueType  # 1
+    """By this service's own encoder: the track cannot go beyond."""
+    LIMIT_ENFORCEMENT_ADMISSION: _LimitEnforcement.ValueType  # 2
+    """Checked when the publication was asked for: it counts what was asked through this service."""
+    LIMIT_ENFORCEMENT_WATCHED: _LimitEnforcement.ValueType  # 3
+    """Others encode or publish: the room is watched, and `limit_exceeded` events tell what goes beyond."""
+
+class LimitEnforcement(_LimitEnforcement, metaclass=_LimitEnforcementEnumTypeWrapper):
+    """How a limit is kept."""
+
+LIMIT_ENFORCEMENT_UNSPECIFIED: LimitEnforcement.ValueType  # 0
+"""Not set."""
+LIMIT_ENFORCEMENT_ENCODER: LimitEnforcement.ValueType  # 1
+"""By this service's own encoder: the track cannot go beyond."""
+LIMIT_ENFORCEMENT_ADMISSION: LimitEnforcement.ValueType  # 2
+"""Checked when the publication was asked for: it counts what was asked through this service."""
+LIMIT_ENFORCEMENT_WATCHED: LimitEnforcement.ValueType  # 3
+"""Others encode or publish: the room is watched, and `limit_exceeded` events tell what goes beyond."""
+Global___LimitEnforcement: _TypeAlias = LimitEnforcement  # noqa: Y015
 
 @_typing.final
 class TestPatternInput(_message.Message):
@@ -453,7 +482,9 @@ class PublicationSpec(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """Metadata of the track: a JSON object of up to 16 KiB, for filters and for those who read the track."""
+        """Metadata of the track: a JSON object of up to `max_metadata_bytes` (16 KiB), nested up to 16 deep, for filters and for those
+        who read the track.
+        """
 
     def __init__(
         self,
@@ -566,6 +597,7 @@ class Publication(_message.Message):
     MOVES_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CREATOR_IDENTITY_FIELD_NUMBER: _builtins.int
+    CREATOR_FIELD_NUMBER: _builtins.int
     publication_id: _builtins.str
     """Id of the publication, `PUB_...`."""
     room: _builtins.str
@@ -610,6 +642,12 @@ class Publication(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it is forgotten. Set when it ends."""
 
+    @_builtins.property
+    def creator(self) -> _access_pb2.Principal:
+        """The principal that asked for it, with its grants at that time. It is asked again whether it may, when permissions
+        change. Absent for publications of an older version of this server.
+        """
+
     def __init__(
         self,
         *,
@@ -629,10 +667,11 @@ class Publication(_message.Message):
         moves: _abc.Iterable[Global___PublicationMove] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         creator_identity: _builtins.str = ...,
+        creator: _access_pb2.Principal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "problem", b"problem", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "expire_time", b"expire_time", "problem", b"problem", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator_identity", b"creator_identity", "end_cause", b"end_cause", "expire_time", b"expire_time", "lineage", b"lineage", "moves", b"moves", "muted", b"muted", "participant_identity", b"participant_identity", "problem", b"problem", "publication_id", b"publication_id", "room", b"room", "route", b"route", "spec", b"spec", "state", b"state", "track_sid", b"track_sid", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "creator_identity", b"creator_identity", "end_cause", b"end_cause", "expire_time", b"expire_time", "lineage", b"lineage", "moves", b"moves", "muted", b"muted", "participant_identity", b"participant_identity", "problem", b"problem", "publication_id", b"publication_id", "room", b"room", "route", b"route", "spec", b"spec", "state", b"state", "track_sid", b"track_sid", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -649,6 +688,7 @@ class PublishTrackRequest(_message.Message):
     CREATE_ROOM_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     participant_identity: _builtins.str
@@ -659,6 +699,8 @@ class PublishTrackRequest(_message.Message):
     """Create the room where it does not exist. Default: NOT_FOUND."""
     request_id: _builtins.str
     """Makes the call idempotent: up to 128 bytes of the caller's choice, unique among its calls."""
+    validate_only: _builtins.bool
+    """Check everything and do nothing; the answer says what would have happened."""
     @_builtins.property
     def spec(self) -> Global___PublicationSpec:
         """What to publish."""
@@ -671,10 +713,11 @@ class PublishTrackRequest(_message.Message):
         create_room: _builtins.bool = ...,
         spec: Global___PublicationSpec | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_room", b"create_room", "participant_identity", b"participant_identity", "request_id", b"request_id", "room", b"room", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_room", b"create_room", "participant_identity", b"participant_identity", "request_id", b"request_id", "room", b"room", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -689,13 +732,20 @@ class PublishTrackResponse(_message.Message):
     PUBLICATION_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     stage: Global___Stage.ValueType
-    """REQUESTED: stored. ACKNOWLEDGED: the hosted session says that it is published. OBSERVED: the track is in the room."""
+    """REQUESTED: stored. ACKNOWLEDGED: the hosted session says that it is published. OBSERVED: the track is in the room.
+    Unset with `validate_only`.
+    """
     evidence: Global___Evidence.ValueType
     """Where it was seen. Set with OBSERVED."""
     @_builtins.property
     def publication(self) -> Global___Publication:
-        """The publication."""
+        """The publication. With `validate_only` as it would be, without id, state and what is made from the id."""
+
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedLimit]:
+        """The limits that hold for it, and how each is kept."""
 
     def __init__(
         self,
@@ -703,14 +753,45 @@ class PublishTrackResponse(_message.Message):
         publication: Global___Publication | None = ...,
         stage: Global___Stage.ValueType = ...,
         evidence: Global___Evidence.ValueType = ...,
+        limits: _abc.Iterable[Global___AppliedLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["publication", b"publication"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "publication", b"publication", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "limits", b"limits", "publication", b"publication", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishTrackResponse: _TypeAlias = PublishTrackResponse  # noqa: Y015
+
+@_typing.final
+class AppliedLimit(_message.Message):
+    """One limit that holds for a publication."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the limit, as in QuotaFailure and GetServerInfo, e.g. `max_track_bitrate_bps`."""
+    value: _builtins.int
+    """Its value."""
+    enforcement: Global___LimitEnforcement.ValueType
+    """How it is kept."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.int = ...,
+        enforcement: Global___LimitEnforcement.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enforcement", b"enforcement", "name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppliedLimit: _TypeAlias = AppliedLimit  # noqa: Y015
 
 @_typing.final
 class UnpublishTrackRequest(_message.Message):
@@ -721,22 +802,26 @@ class UnpublishTrackRequest(_message.Message):
     ROOM_FIELD_NUMBER: _builtins.int
     PUBLICATION_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     publication_id: _builtins.str
     """The publication's id."""
     request_id: _builtins.str
     """Makes the call idempotent: up to 128 bytes of the caller's choice, unique among its calls."""
+    validate_only: _builtins.bool
+    """Check everything and do nothing; the answer says what would have happened."""
     def __init__(
         self,
         *,
         room: _builtins.str = ...,
         publication_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["publication_id", b"publication_id", "request_id", b"request_id", "room", b"room"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["publication_id", b"publication_id", "request_id", b"request_id", "room", b"room", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -752,7 +837,9 @@ class UnpublishTrackResponse(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
     stage: Global___Stage.ValueType
-    """REQUESTED: stored. ACKNOWLEDGED: the hosted session has taken it away. OBSERVED: the track is gone from the room."""
+    """REQUESTED: stored. ACKNOWLEDGED: the hosted session has taken it away. OBSERVED: the track is gone from the room.
+    Unset with `validate_only`.
+    """
     evidence: Global___Evidence.ValueType
     """Where it was seen. Set with OBSERVED."""
     @_builtins.property

@@ -32,6 +32,8 @@ class _AuthModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuthMode.Val
     """Not at all; the server listens on loopback only."""
     AUTH_MODE_TOKEN: _AuthMode.ValueType  # 2
     """By LiveKit access tokens."""
+    AUTH_MODE_SERVICE: _AuthMode.ValueType  # 3
+    """By LiveKit access tokens or client certificates; the permission service decides what they may do."""
 
 class AuthMode(_AuthMode, metaclass=_AuthModeEnumTypeWrapper):
     """How callers are authenticated."""
@@ -42,7 +44,53 @@ AUTH_MODE_OFF: AuthMode.ValueType  # 1
 """Not at all; the server listens on loopback only."""
 AUTH_MODE_TOKEN: AuthMode.ValueType  # 2
 """By LiveKit access tokens."""
+AUTH_MODE_SERVICE: AuthMode.ValueType  # 3
+"""By LiveKit access tokens or client certificates; the permission service decides what they may do."""
 Global___AuthMode: _TypeAlias = AuthMode  # noqa: Y015
+
+class _QuotaScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuotaScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QuotaScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUOTA_SCOPE_UNSPECIFIED: _QuotaScope.ValueType  # 0
+    """Not set."""
+    QUOTA_SCOPE_TRACK: _QuotaScope.ValueType  # 1
+    """Each track."""
+    QUOTA_SCOPE_PARTICIPANT: _QuotaScope.ValueType  # 2
+    """Each participant of a room."""
+    QUOTA_SCOPE_PRINCIPAL: _QuotaScope.ValueType  # 3
+    """Each caller."""
+    QUOTA_SCOPE_ROOM: _QuotaScope.ValueType  # 4
+    """Each room."""
+    QUOTA_SCOPE_SERVER: _QuotaScope.ValueType  # 5
+    """This server."""
+    QUOTA_SCOPE_REQUEST: _QuotaScope.ValueType  # 6
+    """Each request."""
+    QUOTA_SCOPE_CONNECTION: _QuotaScope.ValueType  # 7
+    """Each connection."""
+
+class QuotaScope(_QuotaScope, metaclass=_QuotaScopeEnumTypeWrapper):
+    """What a limit is counted for."""
+
+QUOTA_SCOPE_UNSPECIFIED: QuotaScope.ValueType  # 0
+"""Not set."""
+QUOTA_SCOPE_TRACK: QuotaScope.ValueType  # 1
+"""Each track."""
+QUOTA_SCOPE_PARTICIPANT: QuotaScope.ValueType  # 2
+"""Each participant of a room."""
+QUOTA_SCOPE_PRINCIPAL: QuotaScope.ValueType  # 3
+"""Each caller."""
+QUOTA_SCOPE_ROOM: QuotaScope.ValueType  # 4
+"""Each room."""
+QUOTA_SCOPE_SERVER: QuotaScope.ValueType  # 5
+"""This server."""
+QUOTA_SCOPE_REQUEST: QuotaScope.ValueType  # 6
+"""Each request."""
+QUOTA_SCOPE_CONNECTION: QuotaScope.ValueType  # 7
+"""Each connection."""
+Global___QuotaScope: _TypeAlias = QuotaScope  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):
@@ -104,6 +152,7 @@ class Limits(_message.Message):
     MAX_PAGE_SIZE_FIELD_NUMBER: _builtins.int
     MIN_REPORT_INTERVAL_FIELD_NUMBER: _builtins.int
     DEFAULT_WAIT_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     max_request_bytes: _builtins.int
     """Largest request in bytes."""
     max_events_per_room: _builtins.int
@@ -118,6 +167,10 @@ class Limits(_message.Message):
     def default_wait(self) -> _duration_pb2.Duration:
         """How long a command waits for evidence where the call has no deadline."""
 
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quota]:
+        """Limits whose excess is RESOURCE_EXHAUSTED, by name."""
+
     def __init__(
         self,
         *,
@@ -126,14 +179,45 @@ class Limits(_message.Message):
         max_page_size: _builtins.int = ...,
         min_report_interval: _duration_pb2.Duration | None = ...,
         default_wait: _duration_pb2.Duration | None = ...,
+        quotas: _abc.Iterable[Global___Quota] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_wait", b"default_wait", "min_report_interval", b"min_report_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_wait", b"default_wait", "max_events_per_room", b"max_events_per_room", "max_page_size", b"max_page_size", "max_request_bytes", b"max_request_bytes", "min_report_interval", b"min_report_interval"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_wait", b"default_wait", "max_events_per_room", b"max_events_per_room", "max_page_size", b"max_page_size", "max_request_bytes", b"max_request_bytes", "min_report_interval", b"min_report_interval", "quotas", b"quotas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Limits: _TypeAlias = Limits  # noqa: Y015
+
+@_typing.final
+class Quota(_message.Message):
+    """A limit whose excess is RESOURCE_EXHAUSTED."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, as in QuotaFailure: the setting's, without `TRACK_`, in lower case."""
+    value: _builtins.int
+    """Value."""
+    scope: Global___QuotaScope.ValueType
+    """What it is counted for."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.int = ...,
+        scope: Global___QuotaScope.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "scope", b"scope", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quota: _TypeAlias = Quota  # noqa: Y015
 
 @_typing.final
 class LiveKitInfo(_message.Message):
@@ -170,6 +254,40 @@ class LiveKitInfo(_message.Message):
 Global___LiveKitInfo: _TypeAlias = LiveKitInfo  # noqa: Y015
 
 @_typing.final
+class PermissionServiceInfo(_message.Message):
+    """The permission service that decides in auth mode SERVICE."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    MAX_STALE_AGE_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """Its address, as this server uses it."""
+    connected: _builtins.bool
+    """Whether the stream of changes is up now. While it is not, decisions are asked anew, and where the service does not
+    answer, allows of its own count for `max_stale_age` at most.
+    """
+    @_builtins.property
+    def max_stale_age(self) -> _duration_pb2.Duration:
+        """How old an allow may be that counts while the service is away."""
+
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        connected: _builtins.bool = ...,
+        max_stale_age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_stale_age", b"max_stale_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "connected", b"connected", "max_stale_age", b"max_stale_age"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PermissionServiceInfo: _TypeAlias = PermissionServiceInfo  # noqa: Y015
+
+@_typing.final
 class GetServerInfoResponse(_message.Message):
     """What this server is and can do."""
 
@@ -181,6 +299,7 @@ class GetServerInfoResponse(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     WATCHED_ROOMS_FIELD_NUMBER: _builtins.int
+    PERMISSION_SERVICE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """This server's version."""
     auth_mode: Global___AuthMode.ValueType
@@ -199,6 +318,10 @@ class GetServerInfoResponse(_message.Message):
     def limits(self) -> Global___Limits:
         """Limits."""
 
+    @_builtins.property
+    def permission_service(self) -> Global___PermissionServiceInfo:
+        """How the permission service is. Absent unless the auth mode is SERVICE."""
+
     def __init__(
         self,
         *,
@@ -208,10 +331,11 @@ class GetServerInfoResponse(_message.Message):
         features: _abc.Iterable[Global___Feature] | None = ...,
         limits: Global___Limits | None = ...,
         watched_rooms: _builtins.int = ...,
+        permission_service: Global___PermissionServiceInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "livekit", b"livekit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "livekit", b"livekit", "permission_service", b"permission_service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_mode", b"auth_mode", "features", b"features", "limits", b"limits", "livekit", b"livekit", "version", b"version", "watched_rooms", b"watched_rooms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_mode", b"auth_mode", "features", b"features", "limits", b"limits", "livekit", b"livekit", "permission_service", b"permission_service", "version", b"version", "watched_rooms", b"watched_rooms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

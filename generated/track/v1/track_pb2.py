@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14track/v1/track.proto\x12\x08track.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n\nVideoLayer\x12\'\n\x07quality\x18\x01 \x01(\x0e\x32\x16.track.v1.VideoQuality\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x18\n\x0b\x62itrate_bps\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x0b\n\x03rid\x18\x05 \x01(\tB\x0e\n\x0c_bitrate_bps\"\xd2\x03\n\x05Track\x12\x0b\n\x03sid\x18\x01 \x01(\t\x12\x0c\n\x04room\x18\x02 \x01(\t\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12\x17\n\x0fparticipant_sid\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12!\n\x04type\x18\x06 \x01(\x0e\x32\x13.track.v1.TrackType\x12%\n\x06source\x18\x07 \x01(\x0e\x32\x15.track.v1.TrackSource\x12\r\n\x05muted\x18\x08 \x01(\x08\x12\x11\n\tmime_type\x18\t \x01(\t\x12\r\n\x05width\x18\n \x01(\x05\x12\x0e\n\x06height\x18\x0b \x01(\x05\x12\x11\n\tsimulcast\x18\x0c \x01(\x08\x12$\n\x06layers\x18\r \x03(\x0b\x32\x14.track.v1.VideoLayer\x12\x0e\n\x06stereo\x18\x0e \x01(\x08\x12\x0b\n\x03red\x18\x0f \x01(\x08\x12\x0b\n\x03\x64tx\x18\x10 \x01(\x08\x12(\n\nencryption\x18\x11 \x01(\x0e\x32\x14.track.v1.Encryption\x12\x0e\n\x06stream\x18\x12 \x01(\t\x12\x16\n\x0epublication_id\x18\x13 \x01(\t\x12)\n\x08metadata\x18\x14 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x91\x01\n\x15ParticipantPermission\x12\x15\n\rcan_subscribe\x18\x01 \x01(\x08\x12\x13\n\x0b\x63\x61n_publish\x18\x02 \x01(\x08\x12\x18\n\x10\x63\x61n_publish_data\x18\x03 \x01(\x08\x12\x32\n\x13\x63\x61n_publish_sources\x18\x04 \x03(\x0e\x32\x15.track.v1.TrackSource\"\xc7\x02\n\x0bParticipant\x12\x0b\n\x03sid\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\'\n\x04kind\x18\x04 \x01(\x0e\x32\x19.track.v1.ParticipantKind\x12-\n\tjoin_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08metadata\x18\x06 \x01(\t\x12\x39\n\nattributes\x18\x07 \x03(\x0b\x32%.track.v1.Participant.AttributesEntry\x12\x33\n\npermission\x18\x08 \x01(\x0b\x32\x1f.track.v1.ParticipantPermission\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"f\n\tFreshness\x12)\n\x06source\x18\x01 \x01(\x0e\x32\x19.track.v1.FreshnessSource\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*h\n\tTrackType\x12\x1a\n\x16TRACK_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10TRACK_TYPE_AUDIO\x10\x01\x12\x14\n\x10TRACK_TYPE_VIDEO\x10\x02\x12\x13\n\x0fTRACK_TYPE_DATA\x10\x03*\xa5\x01\n\x0bTrackSource\x12\x1c\n\x18TRACK_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13TRACK_SOURCE_CAMERA\x10\x01\x12\x1b\n\x17TRACK_SOURCE_MICROPHONE\x10\x02\x12\x1d\n\x19TRACK_SOURCE_SCREEN_SHARE\x10\x03\x12#\n\x1fTRACK_SOURCE_SCREEN_SHARE_AUDIO\x10\x04*\x8d\x01\n\x0cVideoQuality\x12\x1d\n\x19VIDEO_QUALITY_UNSPECIFIED\x10\x00\x12\x15\n\x11VIDEO_QUALITY_LOW\x10\x01\x12\x18\n\x14VIDEO_QUALITY_MEDIUM\x10\x02\x12\x16\n\x12VIDEO_QUALITY_HIGH\x10\x03\x12\x15\n\x11VIDEO_QUALITY_OFF\x10\x04*h\n\nEncryption\x12\x1a\n\x16\x45NCRYPTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NCRYPTION_NONE\x10\x01\x12\x12\n\x0e\x45NCRYPTION_GCM\x10\x02\x12\x15\n\x11\x45NCRYPTION_CUSTOM\x10\x03*\x80\x02\n\x0fParticipantKind\x12 \n\x1cPARTICIPANT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19PARTICIPANT_KIND_STANDARD\x10\x01\x12\x1c\n\x18PARTICIPANT_KIND_INGRESS\x10\x02\x12\x1b\n\x17PARTICIPANT_KIND_EGRESS\x10\x03\x12\x18\n\x14PARTICIPANT_KIND_SIP\x10\x04\x12\x1a\n\x16PARTICIPANT_KIND_AGENT\x10\x05\x12\x1e\n\x1aPARTICIPANT_KIND_CONNECTOR\x10\x06\x12\x1b\n\x17PARTICIPANT_KIND_BRIDGE\x10\x07*\xb3\x01\n\x0f\x46reshnessSource\x12 \n\x1c\x46RESHNESS_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46RESHNESS_SOURCE_WATCHED\x10\x01\x12\x1b\n\x17\x46RESHNESS_SOURCE_POLLED\x10\x02\x12 \n\x1c\x46RESHNESS_SOURCE_LIVEKIT_API\x10\x03\x12!\n\x1d\x46RESHNESS_SOURCE_DISCONNECTED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14track/v1/track.proto\x12\x08track.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n\nVideoLayer\x12\'\n\x07quality\x18\x01 \x01(\x0e\x32\x16.track.v1.VideoQuality\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x18\n\x0b\x62itrate_bps\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x0b\n\x03rid\x18\x05 \x01(\tB\x0e\n\x0c_bitrate_bps\"\xd2\x03\n\x05Track\x12\x0b\n\x03sid\x18\x01 \x01(\t\x12\x0c\n\x04room\x18\x02 \x01(\t\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12\x17\n\x0fparticipant_sid\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12!\n\x04type\x18\x06 \x01(\x0e\x32\x13.track.v1.TrackType\x12%\n\x06source\x18\x07 \x01(\x0e\x32\x15.track.v1.TrackSource\x12\r\n\x05muted\x18\x08 \x01(\x08\x12\x11\n\tmime_type\x18\t \x01(\t\x12\r\n\x05width\x18\n \x01(\x05\x12\x0e\n\x06height\x18\x0b \x01(\x05\x12\x11\n\tsimulcast\x18\x0c \x01(\x08\x12$\n\x06layers\x18\r \x03(\x0b\x32\x14.track.v1.VideoLayer\x12\x0e\n\x06stereo\x18\x0e \x01(\x08\x12\x0b\n\x03red\x18\x0f \x01(\x08\x12\x0b\n\x03\x64tx\x18\x10 \x01(\x08\x12(\n\nencryption\x18\x11 \x01(\x0e\x32\x14.track.v1.Encryption\x12\x0e\n\x06stream\x18\x12 \x01(\t\x12\x16\n\x0epublication_id\x18\x13 \x01(\t\x12)\n\x08metadata\x18\x14 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x91\x01\n\x15ParticipantPermission\x12\x15\n\rcan_subscribe\x18\x01 \x01(\x08\x12\x13\n\x0b\x63\x61n_publish\x18\x02 \x01(\x08\x12\x18\n\x10\x63\x61n_publish_data\x18\x03 \x01(\x08\x12\x32\n\x13\x63\x61n_publish_sources\x18\x04 \x03(\x0e\x32\x15.track.v1.TrackSource\"\xe2\x02\n\x0bParticipant\x12\x0b\n\x03sid\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\'\n\x04kind\x18\x04 \x01(\x0e\x32\x19.track.v1.ParticipantKind\x12-\n\tjoin_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08metadata\x18\x06 \x01(\t\x12\x39\n\nattributes\x18\x07 \x03(\x0b\x32%.track.v1.Participant.AttributesEntry\x12\x33\n\npermission\x18\x08 \x01(\x0b\x32\x1f.track.v1.ParticipantPermission\x12\x19\n\x11\x64isconnect_reason\x18\t \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"f\n\tFreshness\x12)\n\x06source\x18\x01 \x01(\x0e\x32\x19.track.v1.FreshnessSource\x12.\n\nas_of_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*h\n\tTrackType\x12\x1a\n\x16TRACK_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10TRACK_TYPE_AUDIO\x10\x01\x12\x14\n\x10TRACK_TYPE_VIDEO\x10\x02\x12\x13\n\x0fTRACK_TYPE_DATA\x10\x03*\xa5\x01\n\x0bTrackSource\x12\x1c\n\x18TRACK_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13TRACK_SOURCE_CAMERA\x10\x01\x12\x1b\n\x17TRACK_SOURCE_MICROPHONE\x10\x02\x12\x1d\n\x19TRACK_SOURCE_SCREEN_SHARE\x10\x03\x12#\n\x1fTRACK_SOURCE_SCREEN_SHARE_AUDIO\x10\x04*\x8d\x01\n\x0cVideoQuality\x12\x1d\n\x19VIDEO_QUALITY_UNSPECIFIED\x10\x00\x12\x15\n\x11VIDEO_QUALITY_LOW\x10\x01\x12\x18\n\x14VIDEO_QUALITY_MEDIUM\x10\x02\x12\x16\n\x12VIDEO_QUALITY_HIGH\x10\x03\x12\x15\n\x11VIDEO_QUALITY_OFF\x10\x04*h\n\nEncryption\x12\x1a\n\x16\x45NCRYPTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45NCRYPTION_NONE\x10\x01\x12\x12\n\x0e\x45NCRYPTION_GCM\x10\x02\x12\x15\n\x11\x45NCRYPTION_CUSTOM\x10\x03*\x80\x02\n\x0fParticipantKind\x12 \n\x1cPARTICIPANT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19PARTICIPANT_KIND_STANDARD\x10\x01\x12\x1c\n\x18PARTICIPANT_KIND_INGRESS\x10\x02\x12\x1b\n\x17PARTICIPANT_KIND_EGRESS\x10\x03\x12\x18\n\x14PARTICIPANT_KIND_SIP\x10\x04\x12\x1a\n\x16PARTICIPANT_KIND_AGENT\x10\x05\x12\x1e\n\x1aPARTICIPANT_KIND_CONNECTOR\x10\x06\x12\x1b\n\x17PARTICIPANT_KIND_BRIDGE\x10\x07*\xb3\x01\n\x0f\x46reshnessSource\x12 \n\x1c\x46RESHNESS_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46RESHNESS_SOURCE_WATCHED\x10\x01\x12\x1b\n\x17\x46RESHNESS_SOURCE_POLLED\x10\x02\x12 \n\x1c\x46RESHNESS_SOURCE_LIVEKIT_API\x10\x03\x12!\n\x1d\x46RESHNESS_SOURCE_DISCONNECTED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PARTICIPANT_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_PARTICIPANT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_TRACKTYPE']._serialized_start=1290
-  _globals['_TRACKTYPE']._serialized_end=1394
-  _globals['_TRACKSOURCE']._serialized_start=1397
-  _globals['_TRACKSOURCE']._serialized_end=1562
-  _globals['_VIDEOQUALITY']._serialized_start=1565
-  _globals['_VIDEOQUALITY']._serialized_end=1706
-  _globals['_ENCRYPTION']._serialized_start=1708
-  _globals['_ENCRYPTION']._serialized_end=1812
-  _globals['_PARTICIPANTKIND']._serialized_start=1815
-  _globals['_PARTICIPANTKIND']._serialized_end=2071
-  _globals['_FRESHNESSSOURCE']._serialized_start=2074
-  _globals['_FRESHNESSSOURCE']._serialized_end=2253
+  _globals['_TRACKTYPE']._serialized_start=1317
+  _globals['_TRACKTYPE']._serialized_end=1421
+  _globals['_TRACKSOURCE']._serialized_start=1424
+  _globals['_TRACKSOURCE']._serialized_end=1589
+  _globals['_VIDEOQUALITY']._serialized_start=1592
+  _globals['_VIDEOQUALITY']._serialized_end=1733
+  _globals['_ENCRYPTION']._serialized_start=1735
+  _globals['_ENCRYPTION']._serialized_end=1839
+  _globals['_PARTICIPANTKIND']._serialized_start=1842
+  _globals['_PARTICIPANTKIND']._serialized_end=2098
+  _globals['_FRESHNESSSOURCE']._serialized_start=2101
+  _globals['_FRESHNESSSOURCE']._serialized_end=2280
   _globals['_VIDEOLAYER']._serialized_start=98
   _globals['_VIDEOLAYER']._serialized_end=237
   _globals['_TRACK']._serialized_start=240
@@ -54,9 +54,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTICIPANTPERMISSION']._serialized_start=709
   _globals['_PARTICIPANTPERMISSION']._serialized_end=854
   _globals['_PARTICIPANT']._serialized_start=857
-  _globals['_PARTICIPANT']._serialized_end=1184
-  _globals['_PARTICIPANT_ATTRIBUTESENTRY']._serialized_start=1135
-  _globals['_PARTICIPANT_ATTRIBUTESENTRY']._serialized_end=1184
-  _globals['_FRESHNESS']._serialized_start=1186
-  _globals['_FRESHNESS']._serialized_end=1288
+  _globals['_PARTICIPANT']._serialized_end=1211
+  _globals['_PARTICIPANT_ATTRIBUTESENTRY']._serialized_start=1162
+  _globals['_PARTICIPANT_ATTRIBUTESENTRY']._serialized_end=1211
+  _globals['_FRESHNESS']._serialized_start=1213
+  _globals['_FRESHNESS']._serialized_end=1315
 # @@protoc_insertion_point(module_scope)

@@ -429,6 +429,7 @@ class Participant(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     PERMISSION_FIELD_NUMBER: _builtins.int
+    DISCONNECT_REASON_FIELD_NUMBER: _builtins.int
     sid: _builtins.str
     """LiveKit's id of this session of the participant, PA_...."""
     identity: _builtins.str
@@ -439,6 +440,10 @@ class Participant(_message.Message):
     """Ordinary client, agent, ...."""
     metadata: _builtins.str
     """LiveKit's participant metadata, as the application set it."""
+    disconnect_reason: _builtins.str
+    """Why it left, in LiveKit's words, e.g. `CLIENT_INITIATED` or `PARTICIPANT_REMOVED`. Only in `participant_left` events, and
+    empty where LiveKit did not tell.
+    """
     @_builtins.property
     def join_time(self) -> _timestamp_pb2.Timestamp:
         """When it joined."""
@@ -462,10 +467,11 @@ class Participant(_message.Message):
         metadata: _builtins.str = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         permission: Global___ParticipantPermission | None = ...,
+        disconnect_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["join_time", b"join_time", "permission", b"permission"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "identity", b"identity", "join_time", b"join_time", "kind", b"kind", "metadata", b"metadata", "name", b"name", "permission", b"permission", "sid", b"sid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "disconnect_reason", b"disconnect_reason", "identity", b"identity", "join_time", b"join_time", "kind", b"kind", "metadata", b"metadata", "name", b"name", "permission", b"permission", "sid", b"sid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,10 +3,13 @@
 import grpc
 import warnings
 
+from track.v1 import audit_pb2 as track_dot_v1_dot_audit__pb2
 from track.v1 import event_pb2 as track_dot_v1_dot_event__pb2
 from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
 from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
 from track.v1 import server_info_pb2 as track_dot_v1_dot_server__info__pb2
+from track.v1 import subscription_permission_pb2 as track_dot_v1_dot_subscription__permission__pb2
+from track.v1 import token_pb2 as track_dot_v1_dot_token__pb2
 from track.v1 import tracks_pb2 as track_dot_v1_dot_tracks__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -31,8 +34,8 @@ if _version_not_supported:
 
 class TrackServiceStub:
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
-    metadata `authorization: Bearer TOKEN`. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
-    where a field is at fault, RetryInfo where trying again helps.
+    metadata `authorization: Bearer TOKEN`, or with a client certificate where the server asks for one. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
+    where a field is at fault, QuotaFailure where a limit is reached, RetryInfo where trying again helps.
     """
 
     def __init__(self, channel):
@@ -106,12 +109,37 @@ class TrackServiceStub:
                 request_serializer=track_dot_v1_dot_server__info__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=track_dot_v1_dot_server__info__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.SetTrackSubscriptionPermissions = channel.unary_unary(
+                '/track.v1.TrackService/SetTrackSubscriptionPermissions',
+                request_serializer=track_dot_v1_dot_subscription__permission__pb2.SetTrackSubscriptionPermissionsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__permission__pb2.SetTrackSubscriptionPermissionsResponse.FromString,
+                _registered_method=True)
+        self.GetTrackSubscriptionPermissions = channel.unary_unary(
+                '/track.v1.TrackService/GetTrackSubscriptionPermissions',
+                request_serializer=track_dot_v1_dot_subscription__permission__pb2.GetTrackSubscriptionPermissionsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__permission__pb2.GetTrackSubscriptionPermissionsResponse.FromString,
+                _registered_method=True)
+        self.ClearTrackSubscriptionPermissions = channel.unary_unary(
+                '/track.v1.TrackService/ClearTrackSubscriptionPermissions',
+                request_serializer=track_dot_v1_dot_subscription__permission__pb2.ClearTrackSubscriptionPermissionsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__permission__pb2.ClearTrackSubscriptionPermissionsResponse.FromString,
+                _registered_method=True)
+        self.CreateTrackToken = channel.unary_unary(
+                '/track.v1.TrackService/CreateTrackToken',
+                request_serializer=track_dot_v1_dot_token__pb2.CreateTrackTokenRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_token__pb2.CreateTrackTokenResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEntries = channel.unary_unary(
+                '/track.v1.TrackService/ListAuditEntries',
+                request_serializer=track_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class TrackServiceServicer:
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
-    metadata `authorization: Bearer TOKEN`. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
-    where a field is at fault, RetryInfo where trying again helps.
+    metadata `authorization: Bearer TOKEN`, or with a client certificate where the server asks for one. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
+    where a field is at fault, QuotaFailure where a limit is reached, RetryInfo where trying again helps.
     """
 
     def PublishTrack(self, request, context):
@@ -206,6 +234,42 @@ class TrackServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetTrackSubscriptionPermissions(self, request, context):
+        """Says who may subscribe to a track, and from then on refuses everybody else: through LiveKit where this service hosts
+        the publisher, else as far as it reaches; the answer tells how well it is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrackSubscriptionPermissions(self, request, context):
+        """Shows who may subscribe to a track, and how well that is kept now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearTrackSubscriptionPermissions(self, request, context):
+        """Lets everybody subscribe to a track again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateTrackToken(self, request, context):
+        """Creates a short-lived LiveKit access token for one operation in one room, never wider than the caller's own rights.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEntries(self, request, context):
+        """Lists the record of operations of a room, newest first: every mutation, and every denial of a known principal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrackServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -274,6 +338,31 @@ def add_TrackServiceServicer_to_server(servicer, server):
                     request_deserializer=track_dot_v1_dot_server__info__pb2.GetServerInfoRequest.FromString,
                     response_serializer=track_dot_v1_dot_server__info__pb2.GetServerInfoResponse.SerializeToString,
             ),
+            'SetTrackSubscriptionPermissions': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTrackSubscriptionPermissions,
+                    request_deserializer=track_dot_v1_dot_subscription__permission__pb2.SetTrackSubscriptionPermissionsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__permission__pb2.SetTrackSubscriptionPermissionsResponse.SerializeToString,
+            ),
+            'GetTrackSubscriptionPermissions': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrackSubscriptionPermissions,
+                    request_deserializer=track_dot_v1_dot_subscription__permission__pb2.GetTrackSubscriptionPermissionsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__permission__pb2.GetTrackSubscriptionPermissionsResponse.SerializeToString,
+            ),
+            'ClearTrackSubscriptionPermissions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearTrackSubscriptionPermissions,
+                    request_deserializer=track_dot_v1_dot_subscription__permission__pb2.ClearTrackSubscriptionPermissionsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__permission__pb2.ClearTrackSubscriptionPermissionsResponse.SerializeToString,
+            ),
+            'CreateTrackToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTrackToken,
+                    request_deserializer=track_dot_v1_dot_token__pb2.CreateTrackTokenRequest.FromString,
+                    response_serializer=track_dot_v1_dot_token__pb2.CreateTrackTokenResponse.SerializeToString,
+            ),
+            'ListAuditEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEntries,
+                    request_deserializer=track_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.FromString,
+                    response_serializer=track_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'track.v1.TrackService', rpc_method_handlers)
@@ -284,8 +373,8 @@ def add_TrackServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TrackService:
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
-    metadata `authorization: Bearer TOKEN`. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
-    where a field is at fault, RetryInfo where trying again helps.
+    metadata `authorization: Bearer TOKEN`, or with a client certificate where the server asks for one. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
+    where a field is at fault, QuotaFailure where a limit is reached, RetryInfo where trying again helps.
     """
 
     @staticmethod
@@ -629,6 +718,141 @@ class TrackService:
             '/track.v1.TrackService/GetServerInfo',
             track_dot_v1_dot_server__info__pb2.GetServerInfoRequest.SerializeToString,
             track_dot_v1_dot_server__info__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTrackSubscriptionPermissions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/SetTrackSubscriptionPermissions',
+            track_dot_v1_dot_subscription__permission__pb2.SetTrackSubscriptionPermissionsRequest.SerializeToString,
+            track_dot_v1_dot_subscription__permission__pb2.SetTrackSubscriptionPermissionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrackSubscriptionPermissions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/GetTrackSubscriptionPermissions',
+            track_dot_v1_dot_subscription__permission__pb2.GetTrackSubscriptionPermissionsRequest.SerializeToString,
+            track_dot_v1_dot_subscription__permission__pb2.GetTrackSubscriptionPermissionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearTrackSubscriptionPermissions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ClearTrackSubscriptionPermissions',
+            track_dot_v1_dot_subscription__permission__pb2.ClearTrackSubscriptionPermissionsRequest.SerializeToString,
+            track_dot_v1_dot_subscription__permission__pb2.ClearTrackSubscriptionPermissionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTrackToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/CreateTrackToken',
+            track_dot_v1_dot_token__pb2.CreateTrackTokenRequest.SerializeToString,
+            track_dot_v1_dot_token__pb2.CreateTrackTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListAuditEntries',
+            track_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.SerializeToString,
+            track_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

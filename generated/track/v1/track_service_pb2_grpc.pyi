@@ -5,10 +5,13 @@ The control plane for tracks of LiveKit rooms."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from track.v1 import audit_pb2 as _audit_pb2
 from track.v1 import event_pb2 as _event_pb2
 from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import quality_pb2 as _quality_pb2
 from track.v1 import server_info_pb2 as _server_info_pb2
+from track.v1 import subscription_permission_pb2 as _subscription_permission_pb2
+from track.v1 import token_pb2 as _token_pb2
 from track.v1 import tracks_pb2 as _tracks_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -32,8 +35,8 @@ GRPC_VERSION: str
 
 class TrackServiceStub:
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
-    metadata `authorization: Bearer TOKEN`. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
-    where a field is at fault, RetryInfo where trying again helps.
+    metadata `authorization: Bearer TOKEN`, or with a client certificate where the server asks for one. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
+    where a field is at fault, QuotaFailure where a limit is reached, RetryInfo where trying again helps.
     """
 
     @_typing.overload
@@ -68,12 +71,24 @@ class TrackServiceStub:
     """Shows the quality of one track, now."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_server_info_pb2.GetServerInfoRequest, _server_info_pb2.GetServerInfoResponse]
     """Tells this server's version, limits and auth mode, and what the LiveKit server behind it can do."""
+    SetTrackSubscriptionPermissions: _grpc.UnaryUnaryMultiCallable[_subscription_permission_pb2.SetTrackSubscriptionPermissionsRequest, _subscription_permission_pb2.SetTrackSubscriptionPermissionsResponse]
+    """Says who may subscribe to a track, and from then on refuses everybody else: through LiveKit where this service hosts
+    the publisher, else as far as it reaches; the answer tells how well it is kept.
+    """
+    GetTrackSubscriptionPermissions: _grpc.UnaryUnaryMultiCallable[_subscription_permission_pb2.GetTrackSubscriptionPermissionsRequest, _subscription_permission_pb2.GetTrackSubscriptionPermissionsResponse]
+    """Shows who may subscribe to a track, and how well that is kept now."""
+    ClearTrackSubscriptionPermissions: _grpc.UnaryUnaryMultiCallable[_subscription_permission_pb2.ClearTrackSubscriptionPermissionsRequest, _subscription_permission_pb2.ClearTrackSubscriptionPermissionsResponse]
+    """Lets everybody subscribe to a track again."""
+    CreateTrackToken: _grpc.UnaryUnaryMultiCallable[_token_pb2.CreateTrackTokenRequest, _token_pb2.CreateTrackTokenResponse]
+    """Creates a short-lived LiveKit access token for one operation in one room, never wider than the caller's own rights."""
+    ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]
+    """Lists the record of operations of a room, newest first: every mutation, and every denial of a known principal."""
 
 @_typing.type_check_only
 class TrackServiceAsyncStub(TrackServiceStub):
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
-    metadata `authorization: Bearer TOKEN`. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
-    where a field is at fault, RetryInfo where trying again helps.
+    metadata `authorization: Bearer TOKEN`, or with a client certificate where the server asks for one. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
+    where a field is at fault, QuotaFailure where a limit is reached, RetryInfo where trying again helps.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -105,11 +120,23 @@ class TrackServiceAsyncStub(TrackServiceStub):
     """Shows the quality of one track, now."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_server_info_pb2.GetServerInfoRequest, _server_info_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Tells this server's version, limits and auth mode, and what the LiveKit server behind it can do."""
+    SetTrackSubscriptionPermissions: _aio.UnaryUnaryMultiCallable[_subscription_permission_pb2.SetTrackSubscriptionPermissionsRequest, _subscription_permission_pb2.SetTrackSubscriptionPermissionsResponse]  # type: ignore[assignment]
+    """Says who may subscribe to a track, and from then on refuses everybody else: through LiveKit where this service hosts
+    the publisher, else as far as it reaches; the answer tells how well it is kept.
+    """
+    GetTrackSubscriptionPermissions: _aio.UnaryUnaryMultiCallable[_subscription_permission_pb2.GetTrackSubscriptionPermissionsRequest, _subscription_permission_pb2.GetTrackSubscriptionPermissionsResponse]  # type: ignore[assignment]
+    """Shows who may subscribe to a track, and how well that is kept now."""
+    ClearTrackSubscriptionPermissions: _aio.UnaryUnaryMultiCallable[_subscription_permission_pb2.ClearTrackSubscriptionPermissionsRequest, _subscription_permission_pb2.ClearTrackSubscriptionPermissionsResponse]  # type: ignore[assignment]
+    """Lets everybody subscribe to a track again."""
+    CreateTrackToken: _aio.UnaryUnaryMultiCallable[_token_pb2.CreateTrackTokenRequest, _token_pb2.CreateTrackTokenResponse]  # type: ignore[assignment]
+    """Creates a short-lived LiveKit access token for one operation in one room, never wider than the caller's own rights."""
+    ListAuditEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
+    """Lists the record of operations of a room, newest first: every mutation, and every denial of a known principal."""
 
 class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
-    metadata `authorization: Bearer TOKEN`. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
-    where a field is at fault, RetryInfo where trying again helps.
+    metadata `authorization: Bearer TOKEN`, or with a client certificate where the server asks for one. Failures carry `google.rpc` details: ErrorInfo (see ErrorReason), BadRequest
+    where a field is at fault, QuotaFailure where a limit is reached, RetryInfo where trying again helps.
     """
 
     @_abc_1.abstractmethod
@@ -217,5 +244,47 @@ class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_server_info_pb2.GetServerInfoResponse, _abc.Awaitable[_server_info_pb2.GetServerInfoResponse]]:
         """Tells this server's version, limits and auth mode, and what the LiveKit server behind it can do."""
+
+    @_abc_1.abstractmethod
+    def SetTrackSubscriptionPermissions(
+        self,
+        request: _subscription_permission_pb2.SetTrackSubscriptionPermissionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_permission_pb2.SetTrackSubscriptionPermissionsResponse, _abc.Awaitable[_subscription_permission_pb2.SetTrackSubscriptionPermissionsResponse]]:
+        """Says who may subscribe to a track, and from then on refuses everybody else: through LiveKit where this service hosts
+        the publisher, else as far as it reaches; the answer tells how well it is kept.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTrackSubscriptionPermissions(
+        self,
+        request: _subscription_permission_pb2.GetTrackSubscriptionPermissionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_permission_pb2.GetTrackSubscriptionPermissionsResponse, _abc.Awaitable[_subscription_permission_pb2.GetTrackSubscriptionPermissionsResponse]]:
+        """Shows who may subscribe to a track, and how well that is kept now."""
+
+    @_abc_1.abstractmethod
+    def ClearTrackSubscriptionPermissions(
+        self,
+        request: _subscription_permission_pb2.ClearTrackSubscriptionPermissionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_permission_pb2.ClearTrackSubscriptionPermissionsResponse, _abc.Awaitable[_subscription_permission_pb2.ClearTrackSubscriptionPermissionsResponse]]:
+        """Lets everybody subscribe to a track again."""
+
+    @_abc_1.abstractmethod
+    def CreateTrackToken(
+        self,
+        request: _token_pb2.CreateTrackTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_token_pb2.CreateTrackTokenResponse, _abc.Awaitable[_token_pb2.CreateTrackTokenResponse]]:
+        """Creates a short-lived LiveKit access token for one operation in one room, never wider than the caller's own rights."""
+
+    @_abc_1.abstractmethod
+    def ListAuditEntries(
+        self,
+        request: _audit_pb2.ListAuditEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListAuditEntriesResponse, _abc.Awaitable[_audit_pb2.ListAuditEntriesResponse]]:
+        """Lists the record of operations of a room, newest first: every mutation, and every denial of a known principal."""
 
 def add_TrackServiceServicer_to_server(servicer: TrackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

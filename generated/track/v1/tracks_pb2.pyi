@@ -232,10 +232,13 @@ class MuteTracksRequest(_message.Message):
     ROOM_FIELD_NUMBER: _builtins.int
     TRACKS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     request_id: _builtins.str
     """Makes the call idempotent: up to 128 bytes of the caller's choice, unique among its calls."""
+    validate_only: _builtins.bool
+    """Check everything and do nothing; the answer says what would have happened."""
     @_builtins.property
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackRef]:
         """The tracks, 1 to 100."""
@@ -246,10 +249,11 @@ class MuteTracksRequest(_message.Message):
         room: _builtins.str = ...,
         tracks: _abc.Iterable[Global___TrackRef] | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "room", b"room", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "room", b"room", "tracks", b"tracks", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -288,10 +292,13 @@ class UnmuteTracksRequest(_message.Message):
     ROOM_FIELD_NUMBER: _builtins.int
     TRACKS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     request_id: _builtins.str
     """Makes the call idempotent: up to 128 bytes of the caller's choice, unique among its calls."""
+    validate_only: _builtins.bool
+    """Check everything and do nothing; the answer says what would have happened."""
     @_builtins.property
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackRef]:
         """The tracks, 1 to 100."""
@@ -302,10 +309,11 @@ class UnmuteTracksRequest(_message.Message):
         room: _builtins.str = ...,
         tracks: _abc.Iterable[Global___TrackRef] | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "room", b"room", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "room", b"room", "tracks", b"tracks", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -424,10 +432,18 @@ class UpdateSubscriptionsRequest(_message.Message):
     ROOM_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     request_id: _builtins.str
     """Makes the call idempotent: up to 128 bytes of the caller's choice, unique among its calls."""
+    validate_only: _builtins.bool
+    """Check everything and do nothing; the answer says what would have happened."""
+    consistency_token: _builtins.str
+    """From SetTrackSubscriptionPermissions or ClearTrackSubscriptionPermissions: decide by what they said, or by something
+    newer. Default: by the newest that this server knows.
+    """
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubscriptionUpdate]:
         """The subscriptions, 1 to 500. A subscriber and track named twice is INVALID_ARGUMENT."""
@@ -438,10 +454,12 @@ class UpdateSubscriptionsRequest(_message.Message):
         room: _builtins.str = ...,
         updates: _abc.Iterable[Global___SubscriptionUpdate] | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        consistency_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "room", b"room", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_token", b"consistency_token", "request_id", b"request_id", "room", b"room", "updates", b"updates", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,7 @@ from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
 from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"track/media/v1/media_service.proto\x12\x0etrack.media.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15track/v1/access.proto\x1a\x14track/v1/error.proto\x1a\x1atrack/v1/publication.proto\x1a\x16track/v1/quality.proto\"m\n\rSessionTicket\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12\x16\n\x0eserver_address\x18\x04 \x01(\t\"\xda\x01\n\rAttachRequest\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.track.media.v1.SessionHelloH\x00\x12\x32\n\x05track\x18\x02 \x01(\x0b\x32!.track.media.v1.HostedTrackReportH\x00\x12-\n\x05stats\x18\x03 \x01(\x0b\x32\x1c.track.media.v1.SessionStatsH\x00\x12-\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x1c.track.media.v1.SessionEndedH\x00\x42\x08\n\x06report\"|\n\x0cSessionHello\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x31\n\x06tracks\x18\x04 \x03(\x0b\x32!.track.media.v1.HostedTrackReport\"\x93\x01\n\x11HostedTrackReport\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .track.media.v1.HostedTrackState\x12\x11\n\ttrack_sid\x18\x03 \x01(\t\x12\"\n\x07problem\x18\x04 \x01(\x0b\x32\x11.track.v1.Problem\"P\n\x0cSessionEnded\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .track.media.v1.SessionEndReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"@\n\x0cSessionStats\x12\x30\n\x06tracks\x18\x01 \x03(\x0b\x32 .track.media.v1.HostedTrackStats\"\xce\x01\n\x10HostedTrackStats\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\x11\n\ttrack_sid\x18\x02 \x01(\t\x12\x30\n\x0cmeasure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07streams\x18\x04 \x03(\x0b\x32\x1e.track.media.v1.RtpStreamStats\x12,\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x1e.track.media.v1.DataTrackStats\"\xb5\x05\n\x0eRtpStreamStats\x12\x0c\n\x04ssrc\x18\x01 \x01(\r\x12\x0b\n\x03rid\x18\x02 \x01(\t\x12\x19\n\x0cpackets_sent\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nbytes_sent\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\'\n\x1aretransmitted_packets_sent\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12%\n\x18retransmitted_bytes_sent\x18\x06 \x01(\x04H\x03\x88\x01\x01\x12\x18\n\x0b\x66rames_sent\x18\x07 \x01(\x04H\x04\x88\x01\x01\x12\x18\n\x0b\x66rame_width\x18\x08 \x01(\rH\x05\x88\x01\x01\x12\x19\n\x0c\x66rame_height\x18\t \x01(\rH\x06\x88\x01\x01\x12\x17\n\nnack_count\x18\n \x01(\x04H\x07\x88\x01\x01\x12\x16\n\tpli_count\x18\x0b \x01(\x04H\x08\x88\x01\x01\x12\x37\n\x12quality_limitation\x18\x0c \x01(\x0e\x32\x1b.track.v1.QualityLimitation\x12\x19\n\x0cpackets_lost\x18\r \x01(\x03H\t\x88\x01\x01\x12\x16\n\tjitter_ms\x18\x0e \x01(\x01H\n\x88\x01\x01\x12\x13\n\x06rtt_ms\x18\x0f \x01(\x01H\x0b\x88\x01\x01\x12/\n\x0bremote_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_packets_sentB\r\n\x0b_bytes_sentB\x1d\n\x1b_retransmitted_packets_sentB\x1b\n\x19_retransmitted_bytes_sentB\x0e\n\x0c_frames_sentB\x0e\n\x0c_frame_widthB\x0f\n\r_frame_heightB\r\n\x0b_nack_countB\x0c\n\n_pli_countB\x0f\n\r_packets_lostB\x0c\n\n_jitter_msB\t\n\x07_rtt_ms\"U\n\x0e\x44\x61taTrackStats\x12\x15\n\rframes_pushed\x18\x01 \x01(\x04\x12\x14\n\x0c\x62ytes_pushed\x18\x02 \x01(\x04\x12\x16\n\x0e\x66rames_refused\x18\x03 \x01(\x04\"{\n\x0e\x41ttachResponse\x12\x31\n\x07\x64\x65sired\x18\x01 \x01(\x0b\x32\x1e.track.media.v1.SessionDesiredH\x00\x12+\n\x04stop\x18\x02 \x01(\x0b\x32\x1b.track.media.v1.SessionStopH\x00\x42\t\n\x07\x63ommand\"q\n\x0eSessionDesired\x12,\n\x06tracks\x18\x01 \x03(\x0b\x32\x1c.track.media.v1.DesiredTrack\x12\x31\n\x0estats_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"o\n\x0c\x44\x65siredTrack\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.track.v1.PublicationSpec\x12\r\n\x05muted\x18\x03 \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\"\r\n\x0bSessionStop*\xc0\x01\n\x10HostedTrackState\x12\"\n\x1eHOSTED_TRACK_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cHOSTED_TRACK_STATE_PUBLISHED\x10\x01\x12\"\n\x1eHOSTED_TRACK_STATE_UNPUBLISHED\x10\x02\x12#\n\x1fHOSTED_TRACK_STATE_SOURCE_ENDED\x10\x03\x12\x1d\n\x19HOSTED_TRACK_STATE_FAILED\x10\x04*\xa1\x02\n\x10SessionEndReason\x12\"\n\x1eSESSION_END_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_END_REASON_STOPPED\x10\x01\x12\"\n\x1eSESSION_END_REASON_ROOM_CLOSED\x10\x02\x12*\n&SESSION_END_REASON_PARTICIPANT_REMOVED\x10\x03\x12)\n%SESSION_END_REASON_DUPLICATE_IDENTITY\x10\x04\x12&\n\"SESSION_END_REASON_CONNECTION_LOST\x10\x05\x12&\n\"SESSION_END_REASON_WORKER_STOPPING\x10\x06\x32\x63\n\x0cMediaService\x12S\n\x06\x41ttach\x12\x1d.track.media.v1.AttachRequest\x1a\x1e.track.media.v1.AttachResponse\"\x06\xda\xe7\x18\x02\x08\x06(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"track/media/v1/media_service.proto\x12\x0etrack.media.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15track/v1/access.proto\x1a\x14track/v1/error.proto\x1a\x1atrack/v1/publication.proto\x1a\x16track/v1/quality.proto\"m\n\rSessionTicket\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12\x16\n\x0eserver_address\x18\x04 \x01(\t\"\x8e\x02\n\rAttachRequest\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.track.media.v1.SessionHelloH\x00\x12\x32\n\x05track\x18\x02 \x01(\x0b\x32!.track.media.v1.HostedTrackReportH\x00\x12-\n\x05stats\x18\x03 \x01(\x0b\x32\x1c.track.media.v1.SessionStatsH\x00\x12-\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x1c.track.media.v1.SessionEndedH\x00\x12\x32\n\x08\x61udience\x18\x05 \x01(\x0b\x32\x1e.track.media.v1.AudienceReportH\x00\x42\x08\n\x06report\"|\n\x0cSessionHello\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x31\n\x06tracks\x18\x04 \x03(\x0b\x32!.track.media.v1.HostedTrackReport\"\x93\x01\n\x11HostedTrackReport\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .track.media.v1.HostedTrackState\x12\x11\n\ttrack_sid\x18\x03 \x01(\t\x12\"\n\x07problem\x18\x04 \x01(\x0b\x32\x11.track.v1.Problem\"\"\n\x0e\x41udienceReport\x12\x10\n\x08revision\x18\x01 \x01(\x04\"P\n\x0cSessionEnded\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .track.media.v1.SessionEndReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"@\n\x0cSessionStats\x12\x30\n\x06tracks\x18\x01 \x03(\x0b\x32 .track.media.v1.HostedTrackStats\"\xce\x01\n\x10HostedTrackStats\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\x11\n\ttrack_sid\x18\x02 \x01(\t\x12\x30\n\x0cmeasure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07streams\x18\x04 \x03(\x0b\x32\x1e.track.media.v1.RtpStreamStats\x12,\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x1e.track.media.v1.DataTrackStats\"\xb5\x05\n\x0eRtpStreamStats\x12\x0c\n\x04ssrc\x18\x01 \x01(\r\x12\x0b\n\x03rid\x18\x02 \x01(\t\x12\x19\n\x0cpackets_sent\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nbytes_sent\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\'\n\x1aretransmitted_packets_sent\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12%\n\x18retransmitted_bytes_sent\x18\x06 \x01(\x04H\x03\x88\x01\x01\x12\x18\n\x0b\x66rames_sent\x18\x07 \x01(\x04H\x04\x88\x01\x01\x12\x18\n\x0b\x66rame_width\x18\x08 \x01(\rH\x05\x88\x01\x01\x12\x19\n\x0c\x66rame_height\x18\t \x01(\rH\x06\x88\x01\x01\x12\x17\n\nnack_count\x18\n \x01(\x04H\x07\x88\x01\x01\x12\x16\n\tpli_count\x18\x0b \x01(\x04H\x08\x88\x01\x01\x12\x37\n\x12quality_limitation\x18\x0c \x01(\x0e\x32\x1b.track.v1.QualityLimitation\x12\x19\n\x0cpackets_lost\x18\r \x01(\x03H\t\x88\x01\x01\x12\x16\n\tjitter_ms\x18\x0e \x01(\x01H\n\x88\x01\x01\x12\x13\n\x06rtt_ms\x18\x0f \x01(\x01H\x0b\x88\x01\x01\x12/\n\x0bremote_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_packets_sentB\r\n\x0b_bytes_sentB\x1d\n\x1b_retransmitted_packets_sentB\x1b\n\x19_retransmitted_bytes_sentB\x0e\n\x0c_frames_sentB\x0e\n\x0c_frame_widthB\x0f\n\r_frame_heightB\r\n\x0b_nack_countB\x0c\n\n_pli_countB\x0f\n\r_packets_lostB\x0c\n\n_jitter_msB\t\n\x07_rtt_ms\"U\n\x0e\x44\x61taTrackStats\x12\x15\n\rframes_pushed\x18\x01 \x01(\x04\x12\x14\n\x0c\x62ytes_pushed\x18\x02 \x01(\x04\x12\x16\n\x0e\x66rames_refused\x18\x03 \x01(\x04\"{\n\x0e\x41ttachResponse\x12\x31\n\x07\x64\x65sired\x18\x01 \x01(\x0b\x32\x1e.track.media.v1.SessionDesiredH\x00\x12+\n\x04stop\x18\x02 \x01(\x0b\x32\x1b.track.media.v1.SessionStopH\x00\x42\t\n\x07\x63ommand\"\xa4\x01\n\x0eSessionDesired\x12,\n\x06tracks\x18\x01 \x03(\x0b\x32\x1c.track.media.v1.DesiredTrack\x12\x31\n\x0estats_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x08\x61udience\x18\x03 \x01(\x0b\x32\x1f.track.media.v1.SessionAudience\"i\n\x0fSessionAudience\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x11\n\teverybody\x18\x02 \x03(\t\x12\x31\n\nrestricted\x18\x03 \x03(\x0b\x32\x1d.track.media.v1.TrackAudience\"G\n\rTrackAudience\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\x1e\n\x16participant_identities\x18\x02 \x03(\t\"\x83\x01\n\x0c\x44\x65siredTrack\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.track.v1.PublicationSpec\x12\r\n\x05muted\x18\x03 \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x12\n\nrestricted\x18\x05 \x01(\x08\"\r\n\x0bSessionStop*\xc0\x01\n\x10HostedTrackState\x12\"\n\x1eHOSTED_TRACK_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cHOSTED_TRACK_STATE_PUBLISHED\x10\x01\x12\"\n\x1eHOSTED_TRACK_STATE_UNPUBLISHED\x10\x02\x12#\n\x1fHOSTED_TRACK_STATE_SOURCE_ENDED\x10\x03\x12\x1d\n\x19HOSTED_TRACK_STATE_FAILED\x10\x04*\xa1\x02\n\x10SessionEndReason\x12\"\n\x1eSESSION_END_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_END_REASON_STOPPED\x10\x01\x12\"\n\x1eSESSION_END_REASON_ROOM_CLOSED\x10\x02\x12*\n&SESSION_END_REASON_PARTICIPANT_REMOVED\x10\x03\x12)\n%SESSION_END_REASON_DUPLICATE_IDENTITY\x10\x04\x12&\n\"SESSION_END_REASON_CONNECTION_LOST\x10\x05\x12&\n\"SESSION_END_REASON_WORKER_STOPPING\x10\x06\x32\x63\n\x0cMediaService\x12S\n\x06\x41ttach\x12\x1d.track.media.v1.AttachRequest\x1a\x1e.track.media.v1.AttachResponse\"\x06\xda\xe7\x18\x02\x08\x06(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,36 +39,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MEDIASERVICE'].methods_by_name['Attach']._loaded_options = None
   _globals['_MEDIASERVICE'].methods_by_name['Attach']._serialized_options = b'\332\347\030\002\010\006'
-  _globals['_HOSTEDTRACKSTATE']._serialized_start=2333
-  _globals['_HOSTEDTRACKSTATE']._serialized_end=2525
-  _globals['_SESSIONENDREASON']._serialized_start=2528
-  _globals['_SESSIONENDREASON']._serialized_end=2817
+  _globals['_HOSTEDTRACKSTATE']._serialized_start=2674
+  _globals['_HOSTEDTRACKSTATE']._serialized_end=2866
+  _globals['_SESSIONENDREASON']._serialized_start=2869
+  _globals['_SESSIONENDREASON']._serialized_end=3158
   _globals['_SESSIONTICKET']._serialized_start=216
   _globals['_SESSIONTICKET']._serialized_end=325
   _globals['_ATTACHREQUEST']._serialized_start=328
-  _globals['_ATTACHREQUEST']._serialized_end=546
-  _globals['_SESSIONHELLO']._serialized_start=548
-  _globals['_SESSIONHELLO']._serialized_end=672
-  _globals['_HOSTEDTRACKREPORT']._serialized_start=675
-  _globals['_HOSTEDTRACKREPORT']._serialized_end=822
-  _globals['_SESSIONENDED']._serialized_start=824
-  _globals['_SESSIONENDED']._serialized_end=904
-  _globals['_SESSIONSTATS']._serialized_start=906
-  _globals['_SESSIONSTATS']._serialized_end=970
-  _globals['_HOSTEDTRACKSTATS']._serialized_start=973
-  _globals['_HOSTEDTRACKSTATS']._serialized_end=1179
-  _globals['_RTPSTREAMSTATS']._serialized_start=1182
-  _globals['_RTPSTREAMSTATS']._serialized_end=1875
-  _globals['_DATATRACKSTATS']._serialized_start=1877
-  _globals['_DATATRACKSTATS']._serialized_end=1962
-  _globals['_ATTACHRESPONSE']._serialized_start=1964
-  _globals['_ATTACHRESPONSE']._serialized_end=2087
-  _globals['_SESSIONDESIRED']._serialized_start=2089
-  _globals['_SESSIONDESIRED']._serialized_end=2202
-  _globals['_DESIREDTRACK']._serialized_start=2204
-  _globals['_DESIREDTRACK']._serialized_end=2315
-  _globals['_SESSIONSTOP']._serialized_start=2317
-  _globals['_SESSIONSTOP']._serialized_end=2330
-  _globals['_MEDIASERVICE']._serialized_start=2819
-  _globals['_MEDIASERVICE']._serialized_end=2918
+  _globals['_ATTACHREQUEST']._serialized_end=598
+  _globals['_SESSIONHELLO']._serialized_start=600
+  _globals['_SESSIONHELLO']._serialized_end=724
+  _globals['_HOSTEDTRACKREPORT']._serialized_start=727
+  _globals['_HOSTEDTRACKREPORT']._serialized_end=874
+  _globals['_AUDIENCEREPORT']._serialized_start=876
+  _globals['_AUDIENCEREPORT']._serialized_end=910
+  _globals['_SESSIONENDED']._serialized_start=912
+  _globals['_SESSIONENDED']._serialized_end=992
+  _globals['_SESSIONSTATS']._serialized_start=994
+  _globals['_SESSIONSTATS']._serialized_end=1058
+  _globals['_HOSTEDTRACKSTATS']._serialized_start=1061
+  _globals['_HOSTEDTRACKSTATS']._serialized_end=1267
+  _globals['_RTPSTREAMSTATS']._serialized_start=1270
+  _globals['_RTPSTREAMSTATS']._serialized_end=1963
+  _globals['_DATATRACKSTATS']._serialized_start=1965
+  _globals['_DATATRACKSTATS']._serialized_end=2050
+  _globals['_ATTACHRESPONSE']._serialized_start=2052
+  _globals['_ATTACHRESPONSE']._serialized_end=2175
+  _globals['_SESSIONDESIRED']._serialized_start=2178
+  _globals['_SESSIONDESIRED']._serialized_end=2342
+  _globals['_SESSIONAUDIENCE']._serialized_start=2344
+  _globals['_SESSIONAUDIENCE']._serialized_end=2449
+  _globals['_TRACKAUDIENCE']._serialized_start=2451
+  _globals['_TRACKAUDIENCE']._serialized_end=2522
+  _globals['_DESIREDTRACK']._serialized_start=2525
+  _globals['_DESIREDTRACK']._serialized_end=2656
+  _globals['_SESSIONSTOP']._serialized_start=2658
+  _globals['_SESSIONSTOP']._serialized_end=2671
+  _globals['_MEDIASERVICE']._serialized_start=3160
+  _globals['_MEDIASERVICE']._serialized_end=3259
 # @@protoc_insertion_point(module_scope)

@@ -142,6 +142,7 @@ class AttachRequest(_message.Message):
     TRACK_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___SessionHello:
         """Who it is. First, once."""
@@ -158,6 +159,10 @@ class AttachRequest(_message.Message):
     def ended(self) -> Global___SessionEnded:
         """The session is over. Last."""
 
+    @_builtins.property
+    def audience(self) -> Global___AudienceReport:
+        """LiveKit was told who may subscribe."""
+
     def __init__(
         self,
         *,
@@ -165,12 +170,13 @@ class AttachRequest(_message.Message):
         track: Global___HostedTrackReport | None = ...,
         stats: Global___SessionStats | None = ...,
         ended: Global___SessionEnded | None = ...,
+        audience: Global___AudienceReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "hello", b"hello", "report", b"report", "stats", b"stats", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "ended", b"ended", "hello", b"hello", "report", b"report", "stats", b"stats", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "hello", b"hello", "report", b"report", "stats", b"stats", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "ended", b"ended", "hello", b"hello", "report", b"report", "stats", b"stats", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "track", "stats", "ended"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "track", "stats", "ended", "audience"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -247,6 +253,30 @@ class HostedTrackReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HostedTrackReport: _TypeAlias = HostedTrackReport  # noqa: Y015
+
+@_typing.final
+class AudienceReport(_message.Message):
+    """LiveKit was told who may subscribe, and has answered a later message of the session since. Sent again after every
+    connection to the server.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Of the SessionAudience that it was told."""
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceReport: _TypeAlias = AudienceReport  # noqa: Y015
 
 @_typing.final
 class SessionEnded(_message.Message):
@@ -545,6 +575,7 @@ class SessionDesired(_message.Message):
 
     TRACKS_FIELD_NUMBER: _builtins.int
     STATS_INTERVAL_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DesiredTrack]:
         """The tracks. One that is missing is unpublished; one that failed or ended is not tried again under the same id and attempt."""
@@ -553,19 +584,88 @@ class SessionDesired(_message.Message):
     def stats_interval(self) -> _duration_pb2.Duration:
         """How often to send statistics. Absent: not at all."""
 
+    @_builtins.property
+    def audience(self) -> Global___SessionAudience:
+        """Who may subscribe. Absent: not known yet where a track is `restricted`, which then keeps what was said before, or
+        waits; where none is, everybody may.
+        """
+
     def __init__(
         self,
         *,
         tracks: _abc.Iterable[Global___DesiredTrack] | None = ...,
         stats_interval: _duration_pb2.Duration | None = ...,
+        audience: Global___SessionAudience | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["stats_interval", b"stats_interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "stats_interval", b"stats_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stats_interval", b"stats_interval", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "stats_interval", b"stats_interval", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionDesired: _TypeAlias = SessionDesired  # noqa: Y015
+
+@_typing.final
+class SessionAudience(_message.Message):
+    """Who may subscribe to the tracks of a session: LiveKit knows only one answer for all tracks of a publisher."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    EVERYBODY_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Grows with every change."""
+    @_builtins.property
+    def everybody(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Identities that may subscribe to the tracks that are not in `restricted`. Without effect where none is."""
+
+    @_builtins.property
+    def restricted(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackAudience]:
+        """The tracks that not everybody may subscribe to. Empty: everybody may subscribe to everything."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        everybody: _abc.Iterable[_builtins.str] | None = ...,
+        restricted: _abc.Iterable[Global___TrackAudience] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["everybody", b"everybody", "restricted", b"restricted", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionAudience: _TypeAlias = SessionAudience  # noqa: Y015
+
+@_typing.final
+class TrackAudience(_message.Message):
+    """Who may subscribe to one track."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLICATION_ID_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_IDENTITIES_FIELD_NUMBER: _builtins.int
+    publication_id: _builtins.str
+    """The publication."""
+    @_builtins.property
+    def participant_identities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Identities that may. They need not be in the room."""
+
+    def __init__(
+        self,
+        *,
+        publication_id: _builtins.str = ...,
+        participant_identities: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant_identities", b"participant_identities", "publication_id", b"publication_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackAudience: _TypeAlias = TrackAudience  # noqa: Y015
 
 @_typing.final
 class DesiredTrack(_message.Message):
@@ -577,12 +677,15 @@ class DesiredTrack(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     MUTED_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
     publication_id: _builtins.str
     """The publication."""
     muted: _builtins.bool
     """Publish it muted."""
     attempt: _builtins.int
     """Counts the tries; a higher one makes the session try again what had failed or was lost."""
+    restricted: _builtins.bool
+    """Not to be published before LiveKit was told who may subscribe to it."""
     @_builtins.property
     def spec(self) -> _publication_pb2.PublicationSpec:
         """What to publish; defaults are filled in."""
@@ -594,10 +697,11 @@ class DesiredTrack(_message.Message):
         spec: _publication_pb2.PublicationSpec | None = ...,
         muted: _builtins.bool = ...,
         attempt: _builtins.int = ...,
+        restricted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "muted", b"muted", "publication_id", b"publication_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "muted", b"muted", "publication_id", b"publication_id", "restricted", b"restricted", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,122 @@
+"""The RPCs of TrackService as the contract declares them, and for each a valid request, made from its descriptor."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from protovalidate import Validator, Violation
+
+from tests.servicer.commands import TONE
+from tests.servicer.refusals import first
+from tests.track_process import Client
+from track.v1 import access_pb2, subscription_permission_pb2, track_service_pb2
+
+METHODS: Final[Mapping[str, MethodDescriptor]] = {
+    method.name: method for method in track_service_pb2.DESCRIPTOR.services_by_name["TrackService"].methods
+}
+RULES: Final[Mapping[str, access_pb2.AccessRule]] = {
+    name: method.GetOptions().Extensions[access_pb2.access] for name, method in METHODS.items()
+}
+"""What each RPC declares of who may call it."""
+
+VALUES: Final[Mapping[str, Any]] = {
+    "room": "r",
+    "track_sid": "TR_a",
+    "publication_id": "PUB_a",
+    "participant_identity": "a",
+    "spec": TONE,
+    "operation": access_pb2.TRACK_OPERATION_OBSERVE,
+    "rule": subscription_permission_pb2.TrackSubscriptionRule(nobody=True),
+}
+"""By the name of a field: what stands in it where the rules ask for something."""
+
+_REPAIRS: Final = 20
+
+_validator: Final = Validator()
+
+
+def request_of(rpc: str, **values: Any) -> Any:
+    """A request of the RPC that the contract's rules find valid: all fields that ``values`` names, at any depth, and
+    beyond them as little as the rules ask for.
+
+    Of a oneof, what ``values`` names first. Fails where the rules ask for something that cannot be guessed here: give
+    VALUES the field.
+    """
+    return _made(METHODS[rpc].input_type, values)
+
+
+def every_request(**fields: Any) -> dict[str, Any]:
+    """A request of each RPC that speaks of a room, valid but for ``fields``."""
+    requests = {
+        name: request_of(name) for name, method in METHODS.items() if "room" in method.input_type.fields_by_name
+    }
+    for request in requests.values():
+        for name, value in fields.items():
+            setattr(request, name, value)
+    return requests
+
+
+def called(client: Client, rpc: str, request: Any) -> Any:
+    """The call, to be awaited; of a stream its first message."""
+    call = getattr(client, rpc)(request, timeout=20)
+    return first(call) if METHODS[rpc].server_streaming else call
+
+
+def _made(descriptor: Descriptor, values: Mapping[str, Any]) -> Message:
+    message = message_factory.GetMessageClass(descriptor)()
+    for field in descriptor.fields:
+        if field.name in values and not _oneof(field):
+            _set(message, field, values[field.name])
+    for _ in range(_REPAIRS):
+        violations = _validator.collect_violations(message)
+        if not violations:
+            return message
+        for violation in violations:
+            _repair(message, violation, values)
+    raise AssertionError(f"no valid {descriptor.full_name} is known here")
+
+
+def _repair(message: Message, violation: Violation, values: Mapping[str, Any]) -> None:
+    """Gives the message what the rule asks for, one level down at a time."""
+    order = [*values, *VALUES]
+    elements = violation.proto.field.elements if violation.proto.field is not None else []
+    name = elements[0].field_name if len(elements) == 1 else ""
+    descriptor: Any = message.DESCRIPTOR
+    members = [field for field in descriptor.fields if field.name == name or _oneof(field) == name]
+    if not members:
+        raise AssertionError(f"no valid {descriptor.full_name} is known here: {violation.proto}")
+    field = min(members, key=lambda member: order.index(member.name) if member.name in order else len(order))
+    rule = violation.proto.rule_id
+    value = values.get(field.name, VALUES.get(field.name))
+    if field.is_repeated and field.message_type is not None and rule == "repeated.min_items":
+        getattr(message, field.name).append(_made(field.message_type, values))
+    elif value is not None and _set(message, field, value):
+        pass
+    elif field.message_type is not None and not field.is_repeated and rule == "required":
+        getattr(message, field.name).CopyFrom(_made(field.message_type, values))
+    elif field.enum_type is not None and not field.is_repeated and rule == "enum.not_in":
+        setattr(message, field.name, next(value.number for value in field.enum_type.values if value.number))
+    elif field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated and rule == "string.min_bytes":
+        setattr(message, field.name, "a")
+    else:
+        raise AssertionError(f"what is a valid {field.full_name}? {violation.proto.message}: give VALUES one")
+
+
+def _set(message: Message, field: FieldDescriptor, value: Any) -> bool:
+    if field.is_repeated or (field.message_type is not None) != isinstance(value, Message):
+        return False
+    if isinstance(value, Message):
+        if value.DESCRIPTOR is not field.message_type:
+            return False
+        getattr(message, field.name).CopyFrom(value)
+    else:
+        setattr(message, field.name, value)
+    return True
+
+
+def _oneof(field: FieldDescriptor) -> str:
+    """The oneof that the contract wrote, if any; an `optional` field has one of its own, which nobody sees."""
+    oneof = field.containing_oneof
+    return "" if oneof is None or oneof.name == f"_{field.name}" else oneof.name

@@ -1,0 +1,231 @@
+"""What rests on a permission is ended when the permission is gone.
+
+Streams are looked at every second as well: a token expires, and a decision is good for its lifetime alone. What was
+published or subscribed is durable, and is asked about again only when something changed.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from track.v1 import event_pb2
+from track.v1.access_pb2 import Permission, PrincipalKind
+from track_server.access.access import Access
+from track_server.access.bounds import Bounds, Description
+from track_server.access.principal import Principal
+from track_server.access.question import EVERYTHING, Question, Touch
+from track_server.errors import PermissionDenied, TrackError, Unauthenticated
+
+log = structlog.get_logger(__name__)
+
+_INTERVAL_S: Final = 1.0
+# Who cannot be asked about, because LiveKit or the permission service is away, is asked about again after so long.
+_RETRY_S: Final = 1.0
+_REMOVED: Final = "PARTICIPANT_REMOVED"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Something durable that rests on a permission. ``end`` takes it away, for the reason given."""
+
+    principal: Principal
+    question: Question
+    end: Callable[[PermissionDenied], Awaitable[None]]
+
+
+@dataclass(eq=False, slots=True)
+class _Stream:
+    """An open stream. ``end``: closes it with that error; at once, and once."""
+
+    principal: Principal
+    permission: "Permission.ValueType"
+    room: str
+    end: Callable[[TrackError], None]
+
+
+class Revocation:
+    """Owner of the looking, `async with`.
+
+    ``vouches``: whether what a principal is known by still counts. ``clock`` gives seconds since 1970 UTC.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        vouches: Callable[[Principal], bool] = lambda _: True,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._access = access
+        self._vouches = vouches
+        self._clock = clock
+        self._streams: set[_Stream] = set()
+        self._sources: list[Callable[[], Iterable[Standing]]] = []
+        self._touches: list[Touch] = []
+        self._touched = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._look_at_streams(), name="revocation of streams"),
+            asyncio.create_task(self._follow_changes(), name="revocation of what stands"),
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stops looking. May be called twice."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def add(self, source: Callable[[], Iterable[Standing]]) -> None:
+        """``source`` tells all durable things of a kind that stand now."""
+        self._sources.append(source)
+
+    @contextlib.contextmanager
+    def stream(
+        self, principal: Principal, permission: "Permission.ValueType", room: str, end: Callable[[TrackError], None]
+    ) -> Iterator[None]:
+        """For the span of the block a stream is open that rests on the permission in the room."""
+        stream = _Stream(principal, permission, room, end)
+        self._streams.add(stream)
+        try:
+            yield
+        finally:
+            self._streams.discard(stream)
+
+    def changed(self, touch: Touch) -> None:
+        """Permissions changed: what is touched is asked about again."""
+        self._touches.append(touch)
+        self._touched.set()
+
+    def happened(self, room: str, event: event_pb2.RoomEvent) -> None:
+        """Listens to watched rooms: LiveKit may take permissions away from a participant, or remove it."""
+        match event.WhichOneof("change"):
+            case "participant_updated":
+                self.changed(Touch(principal_identity=event.participant_updated.identity, room=room))
+            case "participant_left" if event.participant_left.disconnect_reason == _REMOVED:
+                self._removed(room, event.participant_left.identity)
+            case _:
+                pass
+
+    def _removed(self, room: str, identity: str) -> None:
+        for stream in list(self._streams):
+            # Admins and services are here by more than their participant.
+            ordinary = stream.principal.kind == PrincipalKind.PRINCIPAL_KIND_PARTICIPANT
+            if ordinary and stream.room == room and stream.principal.scope == (identity, room):
+                stream.end(PermissionDenied("the participant was removed from the room"))
+
+    async def _look_at_streams(self) -> None:
+        while True:
+            try:
+                await self._review(EVERYTHING, only_unknown=True)
+            except Exception:
+                log.exception("streams_not_reviewed")
+            await asyncio.sleep(_INTERVAL_S)
+
+    async def _follow_changes(self) -> None:
+        while True:
+            await self._touched.wait()
+            self._touched.clear()
+            touches, self._touches = self._touches, []
+            try:
+                answered = await self._review_all(touches)
+            except Exception:
+                log.exception("permissions_not_reviewed")
+                answered = False
+            if not answered:
+                await asyncio.sleep(_RETRY_S)
+                self.changed(EVERYTHING)
+
+    async def _review_all(self, touches: Sequence[Touch]) -> bool:
+        for touch in touches:
+            await self._review(touch)
+        # All of them, also where one could not be asked about.
+        return all([await self._review_standing(touch) for touch in touches])
+
+    async def _review(self, touch: Touch, *, only_unknown: bool = False) -> None:
+        """Ends the streams among those touched whose permission is gone, or cannot be told any more.
+
+        ``only_unknown``: leaves those alone whose permission is known to be there.
+        """
+        groups: dict[tuple[bytes, int, str], list[_Stream]] = {}
+        for stream in list(self._streams):
+            principal = stream.principal
+            if principal.expire_time is not None and self._clock() >= principal.expire_time:
+                stream.end(Unauthenticated("the access token has expired", cause="expired"))
+            elif not self._vouches(principal):
+                stream.end(Unauthenticated("the API key or the client certificate counts no more", cause="withdrawn"))
+            elif only_unknown and self._access.admitted(principal, stream.permission, stream.room):
+                continue
+            elif touch.touches(principal.identity, Question(stream.permission, stream.room)):
+                groups.setdefault((principal.fingerprint, stream.permission, stream.room), []).append(stream)
+        await asyncio.gather(*(self._ask(group) for group in groups.values()))
+
+    async def _ask(self, streams: list[_Stream]) -> None:
+        first = streams[0]
+        try:
+            await self._access.admit(first.principal, first.permission, first.room)
+        except TrackError as error:
+            for stream in streams:
+                stream.end(error)
+
+    async def _review_standing(self, touch: Touch) -> bool:
+        """Ends what stands among what is touched and is no longer allowed; says whether all could be asked about."""
+        standing = [
+            found
+            for source in self._sources
+            for found in source()
+            if touch.touches(found.principal.identity, found.question)
+        ]
+        by_principal: dict[bytes, list[Standing]] = {}
+        for found in standing:
+            by_principal.setdefault(found.principal.fingerprint, []).append(found)
+        answered = True
+        for group in by_principal.values():
+            answers = await self._access.require_each(group[0].principal, [found.question for found in group])
+            for found, answer in zip(group, answers, strict=True):
+                denial = _denial(found, answer)
+                if denial is not None:
+                    answered &= await self._end(found, denial)
+                elif isinstance(answer, TrackError):
+                    answered = False
+        return answered
+
+    async def _end(self, found: Standing, error: PermissionDenied) -> bool:
+        question = found.question
+        log.info(
+            "permission_revoked",
+            room=question.room,
+            identity=question.participant_identity,
+            permission=Permission.Name(question.permission),
+            reason=error.message,
+        )
+        try:
+            await found.end(error)
+        except TrackError as trouble:
+            log.warning("revocation_hindered", room=question.room, reason=trouble.message)
+            return False
+        return True
+
+
+def _denial(found: Standing, answer: Bounds | TrackError) -> PermissionDenied | None:
+    """Why it may not stand any longer; None where it may, or where that could not be told."""
+    if isinstance(answer, Bounds):
+        try:
+            answer.refuse_beyond(found.question.described or Description())
+        except PermissionDenied as error:
+            return error
+        return None
+    return answer if isinstance(answer, PermissionDenied) else None

@@ -1,0 +1,57 @@
+"""What everything rests on: keys, store, connections to LiveKit, and the live rooms."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from track_server.config import Settings
+from track_server.keys import KeyRing
+from track_server.livekit.api import LiveKitApi
+from track_server.livekit.debug import DebugView
+from track_server.livekit.tokens import TokenMint
+from track_server.rooms.reading import Reader
+from track_server.rooms.rooms import Rooms
+from track_server.store.sqlite import SqliteStore
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """The parts, open."""
+
+    settings: Settings
+    registry: CollectorRegistry
+    keys: KeyRing
+    tokens: TokenMint
+    store: SqliteStore
+    api: LiveKitApi
+    debug: DebugView | None
+    """LiveKit's debug view, where the operator turned it on."""
+    rooms: Rooms
+    reader: Reader
+
+
+@contextlib.asynccontextmanager
+async def founded(settings: Settings) -> AsyncIterator[Foundation]:
+    """The foundation for the span of the block. Raises SettingsError, StoreError."""
+    async with contextlib.AsyncExitStack() as stack:
+        keys = await stack.enter_async_context(KeyRing.of(settings))
+        tokens = TokenMint(keys.acting.key, keys.acting.secret)
+        keys.follow(lambda: tokens.sign_with(keys.acting.key, keys.acting.secret))
+        store = await stack.enter_async_context(SqliteStore(settings.store))
+        api = await stack.enter_async_context(LiveKitApi(settings.livekit_http_url, tokens))
+        debug = DebugView(settings.livekit_debug_url) if settings.livekit_debug_url else None
+        if debug is not None:
+            await stack.enter_async_context(debug)
+        rooms = await stack.enter_async_context(
+            Rooms(
+                settings.livekit_ws_url,
+                api,
+                tokens,
+                linger_s=settings.room_linger_seconds,
+                max_events=settings.max_events_per_room,
+                transport_timeout_s=settings.transport_timeout_seconds,
+            )
+        )
+        yield Foundation(settings, CollectorRegistry(), keys, tokens, store, api, debug, rooms, Reader(rooms, api))

@@ -1,0 +1,84 @@
+"""TrackService itself: every capability in the one servicer, and what it tells of this server."""
+
+from importlib import metadata
+from typing import Final
+
+from track.v1 import server_info_pb2
+from track_server.audit.record import Record
+from track_server.composition.authority import Authority
+from track_server.composition.foundation import Foundation
+from track_server.composition.work import Work
+from track_server.config import Settings
+from track_server.errors import duration_of
+from track_server.health import Readiness
+from track_server.interceptors.context import DEFAULT_WAIT_S
+from track_server.limits.quotas import quotas
+from track_server.moderation.mutes import Mutes
+from track_server.paging import MAX_PAGE_SIZE
+from track_server.publishing.capacity import Capacity
+from track_server.publishing.publishing import Publishing
+from track_server.quality.demand import SHORTEST_S
+from track_server.servicer.track import TrackService
+from track_server.subscription.permissions import SubscriptionPermissions
+from track_server.subscription.updates import SubscriptionUpdates
+
+_AUTH_MODES: Final = {
+    "off": server_info_pb2.AUTH_MODE_OFF,
+    "token": server_info_pb2.AUTH_MODE_TOKEN,
+    "service": server_info_pb2.AUTH_MODE_SERVICE,
+}
+_DAY_S: Final = 24 * 3600.0
+
+
+def track_service(ground: Foundation, authority: Authority, work: Work, readiness: Readiness) -> TrackService:
+    """The servicer over all parts."""
+    settings, rooms, api, access = ground.settings, ground.rooms, ground.api, authority.access
+    return TrackService(
+        rooms=rooms,
+        reader=ground.reader,
+        publishing=Publishing(
+            rooms,
+            api,
+            work.book,
+            work.sessions,
+            access,
+            Capacity(settings),
+            media_dir=settings.media_dir,
+            url_hosts=settings.media_url_hosts,
+        ),
+        mutes=Mutes(rooms, api, access),
+        track_tokens=authority.track_tokens,
+        subscriptions=SubscriptionUpdates(rooms, api, ground.debug, access, work.granted, work.restrictions),
+        subscription_permissions=SubscriptionPermissions(work.means, work.enforcement, access),
+        quality=work.quality,
+        record=Record(
+            ground.store.journal,
+            age_s=settings.audit_retention_days * _DAY_S,
+            entries=settings.audit_max_entries,
+        ),
+        readiness=readiness,
+        about=_about(settings),
+        debug_view=ground.debug is not None,
+        own_workers=settings.media_workers,
+        permissions=authority.permissions,
+    )
+
+
+def _about(settings: Settings) -> server_info_pb2.GetServerInfoResponse:
+    service = server_info_pb2.PermissionServiceInfo(
+        address=settings.permission_address, max_stale_age=duration_of(settings.permission_stale_seconds)
+    )
+    return server_info_pb2.GetServerInfoResponse(
+        version=metadata.version("track-server"),
+        auth_mode=_AUTH_MODES[settings.auth_mode],
+        livekit=server_info_pb2.LiveKitInfo(url=settings.livekit_url),
+        permission_service=service if settings.auth_mode == "service" else None,
+        limits=server_info_pb2.Limits(
+            max_request_bytes=settings.max_request_bytes,
+            max_events_per_room=settings.max_events_per_room,
+            max_page_size=MAX_PAGE_SIZE,
+            min_report_interval=duration_of(SHORTEST_S),
+            default_wait=duration_of(DEFAULT_WAIT_S),
+            quotas=quotas(settings),
+        ),
+    )

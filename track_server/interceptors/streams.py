@@ -1,0 +1,74 @@
+"""The streams that are open, and how they are ended from outside: on the way out, or when their permission is gone."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from track_server.access.revocation import Revocation
+from track_server.errors import TrackError
+from track_server.interceptors.context import Call, Handler
+from track_server.interceptors.method import Method
+
+
+@dataclass(eq=False, slots=True)
+class _Open:
+    """A stream that is served. ``error``: the one with which it is being ended."""
+
+    method: Method
+    task: asyncio.Task[Any]
+    error: TrackError | None = None
+
+    def end(self, error: TrackError) -> None:
+        """Ends it with that error; the first one counts."""
+        if self.error is None:
+            self.error = error
+            self.task.cancel()
+
+
+class OpenStreams:
+    """All open streams. ``revocation`` ends those about a room when their permission is gone; None: nobody does."""
+
+    def __init__(self, revocation: Revocation | None) -> None:
+        self._revocation = revocation
+        self._open: set[_Open] = set()
+        self._closed: list[tuple[Callable[[Method], bool], TrackError]] = []
+
+    def end(self, concerned: Callable[[Method], bool], error: TrackError) -> None:
+        """From now on the streams of the RPCs concerned end with ``error``: those that are open, and those to come."""
+        self._closed.append((concerned, error))
+        for found in list(self._open):
+            if concerned(found.method):
+                found.end(error)
+
+    def wrap(self, method: Method, inner: Handler) -> Handler:
+        """See Concern."""
+        if not (method.request_streaming or method.response_streaming):
+            return inner
+        revocation = self._revocation if method.ours and method.has_room else None
+
+        async def handle(request: Any, call: Call) -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            found = _Open(method, task)
+            for concerned, error in self._closed:
+                if concerned(method):
+                    raise error.with_traceback(None)
+            resting: AbstractContextManager[None] = nullcontext()
+            if revocation is not None:
+                resting = revocation.stream(call.caller, method.permission, call.room, found.end)
+            self._open.add(found)
+            try:
+                with resting:
+                    return await inner(request, call)
+            except asyncio.CancelledError:
+                # Unless the caller cancelled as well, it is our own doing.
+                if found.error is not None and task.uncancel() == 0:
+                    # Others may be ended with the same error: it must not collect their tracebacks.
+                    raise found.error.with_traceback(None) from None
+                raise
+            finally:
+                self._open.discard(found)
+
+        return handle

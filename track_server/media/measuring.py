@@ -1,0 +1,52 @@
+"""A session's statistics, at the interval that the server asks for."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from track.media.v1.media_service_pb2 import AttachRequest, SessionStats
+from track_server.media.carriers import Carrier
+
+log = structlog.get_logger(__name__)
+
+
+class Measuring:
+    """Reads the statistics of all `carriers`, by publication id, and hands them to `send`."""
+
+    def __init__(self, carriers: Callable[[], Mapping[str, Carrier]], send: Callable[[AttachRequest], None]) -> None:
+        self._carriers = carriers
+        self._send = send
+        self._interval_s = 0.0
+        self._changed = asyncio.Event()
+
+    def want(self, interval_s: float) -> None:
+        """How often, in seconds; 0: not at all."""
+        self._interval_s = interval_s
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        while True:
+            if not self._interval_s:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            await asyncio.sleep(self._interval_s)
+            message = await self._read()
+            if message.tracks:
+                self._send(AttachRequest(stats=message))
+
+    async def _read(self) -> SessionStats:
+        carriers = dict(self._carriers())
+        results = await asyncio.gather(*(carrier.stats() for carrier in carriers.values()), return_exceptions=True)
+        message = SessionStats()
+        for key, result in zip(carriers, results, strict=True):
+            if isinstance(result, BaseException):
+                log.info("stats_unreadable", publication_id=key, cause=repr(result))
+                continue
+            result.publication_id = key
+            result.measure_time.FromNanoseconds(time.time_ns())
+            message.tracks.append(result)
+        return message

@@ -1,0 +1,1 @@
+"""The connection to the permission service (auth mode `service`): see `client`."""

@@ -1,0 +1,61 @@
+"""Publications rest on their creator's permission to publish: what is to be asked about again, and ended."""
+
+from collections.abc import Iterable
+
+from track.v1 import access_pb2, publication_pb2
+from track.v1.publication_pb2 import Publication
+from track_server.access.access import Access
+from track_server.access.principal import remembered
+from track_server.access.question import Question
+from track_server.access.revocation import Standing
+from track_server.errors import PermissionDenied
+from track_server.publishing import lifecycle
+from track_server.publishing.book import Book
+from track_server.publishing.hosting import Sessions
+from track_server.publishing.lifecycle import ENDED
+from track_server.publishing.spec import description_of
+from track_server.rooms.room import now
+
+
+class StandingPublications:
+    """All publications that have not ended and whose creator is known."""
+
+    def __init__(self, book: Book, sessions: Sessions) -> None:
+        self._book = book
+        self._sessions = sessions
+
+    def __call__(self) -> Iterable[Standing]:
+        """See Revocation.add."""
+        return [self._standing(found) for found in self._book.active() if found.HasField("creator")]
+
+    def _standing(self, publication: Publication) -> Standing:
+        async def end(error: PermissionDenied) -> None:
+            current = self._book.find(publication.room, publication.publication_id)
+            if current is None or current.state == ENDED:
+                return
+            cause = publication_pb2.PUBLICATION_END_CAUSE_PERMISSION_REVOKED
+            await self._book.save(lifecycle.end(current, cause, now(), detail=error.message, problem=error.problem()))
+            session = self._sessions.find(publication.room, publication.participant_identity)
+            if session is not None:
+                session.kick()
+
+        return Standing(remembered(publication.creator), question_of(publication), end)
+
+
+def report_revoked(access: Access, publication: Publication) -> None:
+    """Tells whoever decides where LiveKit took away what it allows."""
+    revoked = publication.end_cause == publication_pb2.PUBLICATION_END_CAUSE_PERMISSION_REVOKED
+    # With a problem it was ended above.
+    if revoked and publication.HasField("creator") and not publication.HasField("problem"):
+        detail = "LiveKit took away the participant's permission to publish it"
+        access.refused(remembered(publication.creator), question_of(publication), detail)
+
+
+def question_of(publication: Publication) -> Question:
+    """What is asked of whoever decides, before it is published and as long as it stands."""
+    return Question(
+        access_pb2.PERMISSION_PUBLISH,
+        publication.room,
+        publication.participant_identity,
+        described=description_of(publication.spec, publication.type),
+    )

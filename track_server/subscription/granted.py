@@ -1,0 +1,104 @@
+"""Subscriptions that were made through this service: they rest on a permission, and are taken away with it.
+
+LiveKit keeps a subscription whoever asked for it, and knows nothing of the permission service. So who asked for which
+is kept, also over a restart, as long as the track is there.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from track.v1 import access_pb2, event_pb2
+from track_server.access.principal import Principal, remembered
+from track_server.access.question import Question
+from track_server.access.revocation import Standing
+from track_server.errors import PermissionDenied
+from track_server.livekit.api import LiveKitApi
+from track_server.store.records import Store
+
+_KIND: Final = "subscription"
+# Of a track that went away while its room was not watched nothing is heard: after so long it is not looked for again.
+_KEPT_S: Final = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Who subscribes to what."""
+
+    room: str
+    track_sid: str
+    identity: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.track_sid} {self.identity}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    """By whom it was asked for, and what was asked of whoever decides."""
+
+    principal: Principal
+    question: Question
+
+
+class GrantedSubscriptions:
+    """Owner of the record. Listens to watched rooms (`Rooms.listen`) to forget what is gone.
+
+    ``clock`` gives seconds since 1970 UTC.
+    """
+
+    def __init__(self, store: Store, api: LiveKitApi, *, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._api = api
+        self._clock = clock
+        self._granted: dict[_Place, _Granted] = {}
+
+    async def load(self) -> None:
+        """Reads what an earlier run left."""
+        for record in await self._store.list(_KIND):
+            sid, _, identity = record.key.partition(" ")
+            principal = remembered(access_pb2.Principal.FromString(record.body))
+            question = Question(access_pb2.PERMISSION_SUBSCRIBE, record.room, identity, sid)
+            self._granted[_Place(record.room, sid, identity)] = _Granted(principal, question)
+
+    async def keep(self, principal: Principal, question: Question) -> None:
+        """The subscription of the question was asked for by the principal."""
+        place = _Place(question.room, question.track_sid, question.participant_identity)
+        self._granted[place] = _Granted(principal, question)
+        body = principal.message.SerializeToString()
+        await self._store.put(_KIND, place.room, place.key, body, expire_time=self._clock() + _KEPT_S)
+
+    async def drop(self, room: str, track_sid: str, identity: str) -> None:
+        """It was taken away."""
+        place = _Place(room, track_sid, identity)
+        if self._granted.pop(place, None) is not None:
+            await self._store.delete(_KIND, room, place.key)
+
+    def __call__(self) -> Iterable[Standing]:
+        """See Revocation.add."""
+        return [self._standing(place, granted) for place, granted in self._granted.items()]
+
+    def happened(self, room: str, event: event_pb2.RoomEvent) -> None:
+        """Listens to watched rooms."""
+        match event.WhichOneof("change"):
+            case "track_unpublished":
+                self._forget(room, track_sid=event.track_unpublished.sid)
+            case "participant_left":
+                self._forget(room, identity=event.participant_left.identity)
+            case _:
+                pass
+
+    def _forget(self, room: str, *, track_sid: str = "", identity: str = "") -> None:
+        """In memory alone: the record expires, and a subscription that is not there is taken away without harm."""
+        for place in [place for place in self._granted if place.room == room]:
+            if place.track_sid == track_sid or place.identity == identity:
+                del self._granted[place]
+
+    def _standing(self, place: _Place, granted: _Granted) -> Standing:
+        async def end(error: PermissionDenied) -> None:
+            await self._api.update_subscriptions(place.room, place.identity, [place.track_sid], subscribe=False)
+            await self.drop(place.room, place.track_sid, place.identity)
+
+        return Standing(granted.principal, granted.question, end)

@@ -26,16 +26,14 @@ async def measure(stand: Stand) -> list[Figure]:
     """Streams of as many callers, all open; the rules file is replaced by one that denies, and each end is timed."""
     room = await stand.room()
     took: list[float] = []
-    with pinned(stand.client_cpus):
-        service = PermissionProcess(stand.directory / "permissions", _ALLOWED)
-        await service.__aenter__()
-    try:
-        async with stand.track_service({"TRACK_MEDIA_WORKERS": "0", **service.track_settings}) as track:
-            while len(took) < stand.effort.events:
-                service.write_rules(_ALLOWED)
-                took += await _revoked(service, track, room)
-    finally:
-        await service.stop()
+    async with contextlib.AsyncExitStack() as stack:
+        with pinned(stand.client_cpus):
+            service = await stack.enter_async_context(PermissionProcess(stand.directory / "permissions", _ALLOWED))
+        settings = {"TRACK_MEDIA_WORKERS": "0", **service.track_settings}
+        track = await stack.enter_async_context(stand.track_service(settings))
+        while len(took) < stand.effort.events:
+            service.write_rules(_ALLOWED)
+            took += await _revoked(service, track, room)
     p95 = percentile(took, 0.95)
     note = (
         f"{len(took)} streams, {_STREAMS} at a time, from the rename of the rules file of `track-server permissions` to"

@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from fuzz.target import Finding, Target, choice, chosen
-from tests.servicer.refusals import _INTERNAL
+from tests.servicer.refusals import INTERNAL
 from track.v1 import audit_pb2, publication_pb2, track_pb2
 from track_server.cel import VARIABLES, compile_filter
 from track_server.errors import InvalidExpression
@@ -80,7 +80,7 @@ def _check(names: list[str], data: bytes) -> None:
     try:
         matches = compile_filter(source, name)
     except InvalidExpression as error:
-        if _INTERNAL.search(error.message.replace(source, "")):
+        if INTERNAL.search(error.message.replace(source, "")):
             raise Finding(f"the message tells of what is inside: {error.message!r}") from error
         return
     if matches is None:

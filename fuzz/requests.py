@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from fuzz.target import Finding, Target, choice, chosen
 from tests.servicer.contract import METHODS, request_of
-from tests.servicer.refusals import _INTERNAL
+from tests.servicer.refusals import INTERNAL
 from track.v1 import access_pb2, audit_pb2
 from track_server.audit.entry import Operation, entry_of
 from track_server.errors import TrackError
@@ -43,7 +43,7 @@ def _check(method: Method, read: Read, raw: bytes) -> None:
         status = status_of(error)
         if len(status.SerializeToString()) > _MAX_STATUS_BYTES or not status.message:
             raise Finding("the status does not fit into the metadata of an answer") from error
-        if _INTERNAL.search(status.message):
+        if INTERNAL.search(status.message):
             raise Finding(f"the message tells of what is inside: {status.message!r}") from error
     if call.request is not None:
         _check_record(method, call.request, failure)

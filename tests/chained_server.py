@@ -79,9 +79,6 @@ class Register(Protocol):
     def __call__(self, server: ChainedServer) -> None: ...
 
 
-Serve = Callable[..., Any]
-
-
 def _servicer(behaviors: dict[str, Callable[..., Any]]) -> Any:
     """A TrackServiceServicer whose methods look their behavior up at every call."""
 

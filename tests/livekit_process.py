@@ -53,7 +53,7 @@ def tool(name: str) -> Path:
     return path
 
 
-class _ReservedPort:
+class ReservedPort:
     """A loopback port that nobody else who picks ports this way gets, while the server may still listen on it.
 
     It is held by a TCP socket that is bound and never listens. Others bind without SO_REUSEADDR and are refused; the
@@ -78,6 +78,7 @@ class _ReservedPort:
         raise OSError("no free loopback port found")
 
     def release(self) -> None:
+        """Whoever picks ports may have it."""
         self._holder.close()
 
 
@@ -99,7 +100,7 @@ class LiveKitProcess:
         """Its version, such as `1.13.5`; known once it was started."""
         self._directory = directory
         self._overrides = config or {}
-        self._ports: list[_ReservedPort] = []
+        self._ports: list[ReservedPort] = []
         self._config: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -107,11 +108,6 @@ class LiveKitProcess:
     def port(self) -> int:
         """TCP port of the API and the signalling."""
         return int(self._config["port"])
-
-    @property
-    def udp_port(self) -> int:
-        """UDP port of all media."""
-        return int(self._config["rtc"]["udp_port"])
 
     @property
     def url(self) -> str:
@@ -236,7 +232,7 @@ class LiveKitProcess:
     def _choose_ports(self) -> None:
         for port in self._ports:
             port.release()
-        self._ports = [_ReservedPort() for _ in range(3)]
+        self._ports = [ReservedPort() for _ in range(3)]
         http, media, debug = (port.number for port in self._ports)
         defaults: dict[str, Any] = {
             "port": http,

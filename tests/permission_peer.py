@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
-from tests.livekit_process import _ReservedPort
+from tests.livekit_process import ReservedPort
 from track.permission.v1 import permission_service_pb2 as pb
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["PermissionService"]
@@ -55,7 +55,7 @@ class PermissionPeer:
         self.credentials = credentials
         self.token = token
         self.consistency_token = ""
-        self._port = _ReservedPort()
+        self._port = ReservedPort()
         self._server: aio.Server | None = None
         self._watches: dict[asyncio.Queue[bytes | None], None] = {}
 

@@ -13,7 +13,9 @@ import pytest_asyncio
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.certificates import issue
 from track_server.__main__ import main
+from track_server.config import PermissionServiceSettings, Settings
 from track_server.servicer.health import Health
 
 KEY = "APIkey"
@@ -57,6 +59,8 @@ def test_token_prints_what_admins_and_services_need(capsys: pytest.CaptureFixtur
     assert isinstance(service, dict)
     assert service["roomList"] is True
     assert "roomJoin" not in service
+    named = claims(capsys, "--list", "--identity", "dashboard")
+    assert (named["sub"], named["video"]) == ("dashboard", service)
     sources = claims(capsys, "--room", "r", "--identity", "i", "--can-publish-sources", "camera, microphone")["video"]
     assert isinstance(sources, dict)
     assert sources["canPublishSources"] == ["camera", "microphone"]
@@ -73,6 +77,14 @@ def test_token_with_an_odd_span_is_refused(ttl: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["token", "--list", f"--ttl={ttl}"])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("sources", ["", "camra", "camera,", "TRACK_SOURCE_CAMERA"])
+def test_token_with_an_unknown_source_is_refused(capsys: pytest.CaptureFixture[str], sources: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["token", "--room", "r", "--identity", "i", f"--can-publish-sources={sources}"])
+    assert ended.value.code == 2
+    assert "there are camera, microphone, screen_share, screen_share_audio" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["serve", "worker", "token"])
@@ -116,6 +128,28 @@ def test_help_names_every_variable_and_never_asks_for_the_secret(capsys: pytest.
     assert "secret" not in text.lower()
 
 
+@pytest.mark.parametrize("command", ["serve", "worker", "permissions"])
+def test_help_tells_every_default(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    settings = PermissionServiceSettings if command == "permissions" else Settings
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    told = 0
+    for name, field in settings.model_fields.items():
+        description = f"{settings.variable(name)}. {' '.join((field.description or '').split())}"
+        if description in text:
+            after = text.partition(description)[2]
+            default = field.default
+            if field.is_required():
+                assert after.startswith(" Required."), name
+            elif isinstance(default, str | int | float | Path) and default != "":
+                assert after.startswith(f" Default: {default}."), name
+                told += 1
+            else:
+                assert not after.startswith(" Default"), name
+    assert told >= 3
+
+
 @pytest_asyncio.fixture
 async def served() -> AsyncIterator[tuple[Health, str]]:
     """A health service on a free port."""
@@ -140,3 +174,25 @@ async def test_health_tells_by_its_exit_status_whether_the_server_serves(
     assert await asyncio.to_thread(main, ["health", "--service", ""]) == 0
     assert await asyncio.to_thread(main, ["health", "--service", "nothing"]) == 1
     assert await asyncio.to_thread(main, ["health", "--address", "127.0.0.1:1", "--timeout", "1"]) == 1
+
+
+def test_health_of_nothing_that_can_be_asked_ends_with_a_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ours = issue("ours").write(tmp_path, "ours")
+    other = issue("other").write(tmp_path, "other")
+    no_pem = tmp_path / "no.pem"
+    no_pem.write_text("no certificate")
+    for arguments, says in (
+        (["--address", "nowhere"], "--address must be host:port, e.g. 127.0.0.1:50051, and is nowhere."),
+        (["--tls-ca", str(tmp_path / "none")], f"--tls-ca: {tmp_path / 'none'} cannot be read: "),
+        (["--tls-ca", str(no_pem)], f"--tls-ca: {no_pem} has no certificate in PEM."),
+        (["--tls-cert", str(ours[0])], "--tls-cert, --tls-key and --tls-name need --tls-ca."),
+        (["--tls-ca", str(ours[0]), "--tls-cert", str(ours[0])], "--tls-cert and --tls-key go together."),
+        (
+            ["--tls-ca", str(ours[0]), "--tls-cert", str(ours[0]), "--tls-key", str(other[1])],
+            f"--tls-key: {other[1]} is not the private key of the certificate in {ours[0]}.",
+        ),
+    ):
+        assert main(["health", *arguments]) == 2, arguments
+        assert capsys.readouterr().err.startswith(says), arguments

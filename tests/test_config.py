@@ -169,3 +169,12 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     assert host
     assert 0 <= port <= 65535
     is_loopback(host)
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    rows = (Path(__file__).resolve().parents[1] / "README.md").read_text().splitlines()
+    for name, field in Settings.model_fields.items():
+        needed = environment_name(name) in NEEDED
+        shown = isinstance(field.default, str | int | float | Path) and field.default != ""
+        default = "required" if needed else f"`{field.default}`" if shown else ""
+        assert f"| `{environment_name(name)}` | {default} | {field.description} |" in rows, name

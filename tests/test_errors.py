@@ -1,5 +1,6 @@
 """Every error class of ours, as a caller gets it."""
 
+import ast
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,36 @@ def test_a_problem_carries_what_its_error_says() -> None:
         field="own",
         retry_delay=errors.duration_of(0.5),
     )
+
+
+def _raised_texts() -> Iterator[tuple[str, str]]:
+    """Place and text of every sentence with which an error of ours is made; `{}` for what is filled in."""
+    kinds = {kind.__name__ for kind in _classes()}
+    package = Path(errors.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name not in kinds:
+                continue
+            sentence = node.args[0]
+            if isinstance(sentence, ast.Constant) and isinstance(sentence.value, str):
+                text = sentence.value
+            elif isinstance(sentence, ast.JoinedStr):
+                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in sentence.values)
+            else:
+                continue
+            yield f"{path.relative_to(package)}:{node.lineno}", text
+
+
+def test_every_message_is_one_sentence_in_lower_case_without_a_full_stop() -> None:
+    texts = list(_raised_texts())
+    assert len(texts) > 100
+    # A name keeps its capital, and an abbreviation, a field or a path its own form.
+    wrong = [
+        f"{place}: {text!r}"
+        for place, text in texts
+        if text.endswith(".") or (text[:1].isupper() and text[1:2].islower() and not text.startswith("LiveKit"))
+    ]
+    assert wrong == []

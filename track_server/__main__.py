@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from track_server.config import (
@@ -35,6 +36,7 @@ _WORKER_SETTINGS: Final = (
     "log_format",
 )
 _OWN: Final = re.compile("^permission_(?:server_)?")
+_SOURCES: Final = ("camera", "microphone", "screen_share", "screen_share_audio")
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S: Final = 3650 * 86400
 
@@ -135,8 +137,9 @@ def _token(options: dict[str, Any]) -> int:
     from track_server.logs import configure_logging
 
     credentials = Credentials.load()
-    joins = bool(options["identity"])
-    if not options["room"] and (joins or options["admin"]):
+    joins = bool(options["identity"] and options["room"])
+    named = bool(options["identity"]) and not options["list"]
+    if not options["room"] and (named or options["admin"]):
         print("--identity and --admin are about one room: give --room.", file=sys.stderr)
         return _WRONG
     if not (joins or options["admin"] or options["list"]):
@@ -195,7 +198,11 @@ def _parser() -> argparse.ArgumentParser:
 
     token = _command(commands, "token", _token, "print a LiveKit access token")
     token.add_argument("--room", default="", help="the room that the token is about")
-    token.add_argument("--identity", default="", help="may join the room as this participant")
+    token.add_argument(
+        "--identity",
+        default="",
+        help="may join the room as this participant; with --list and no --room: name of the service",
+    )
     token.add_argument("--admin", action="store_true", help="may act on everybody in the room (roomAdmin)")
     token.add_argument("--list", action="store_true", help="may read every room (roomList)")
     token.add_argument("--ttl", type=_span, default="6h", help="how long it is good, e.g. 90s, 30m, 6h, 2d; default 6h")
@@ -209,9 +216,9 @@ def _parser() -> argparse.ArgumentParser:
         )
     token.add_argument(
         "--can-publish-sources",
-        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        type=_sources,
         metavar="SOURCES",
-        help="the only sources it may publish: camera, microphone, screen_share, screen_share_audio; default: all",
+        help=f"the only sources it may publish, of {', '.join(_SOURCES)}; default: all",
     )
 
     health = _command(commands, "health", _health, "ask a server how it is; exit status 0: serving, 1: not")
@@ -244,7 +251,12 @@ def _add_settings(
     """A flag for each setting, which overrides the environment; the settings themselves check what is given."""
     group = parser.add_argument_group("settings", "A flag overrides its environment variable.")
     for name in names:
-        description = (settings.model_fields[name].description or "").replace("%", "%%")
+        field = settings.model_fields[name]
+        description = (field.description or "").replace("%", "%%")
+        if field.is_required():
+            description += " Required."
+        elif isinstance(field.default, str | int | float | Path) and field.default != "":
+            description += f" Default: {field.default}."
         # What a command's own settings have in common goes without saying.
         bare = name if settings is Settings else _OWN.sub("", name)
         flag = f"--{bare.replace('_', '-')}"
@@ -256,6 +268,14 @@ def _span(text: str) -> timedelta:
     if match is None or not 0 < int(match[1]) * _UNITS_S[match[2]] <= _LONGEST_S:
         raise argparse.ArgumentTypeError(f"{text!r} is no span such as 90s, 30m, 6h or 2d, up to 3650d")
     return timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
+
+
+def _sources(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in _SOURCES]:
+        # LiveKit would take it, and refuse everything; of an empty list it would take everything.
+        raise argparse.ArgumentTypeError(f"there is no source {unknown[0]!r}; there are {', '.join(_SOURCES)}")
+    return names
 
 
 def _forgive_short_secrets() -> None:

@@ -278,6 +278,10 @@ class PermissionServiceUnavailable(Unavailable):
     reason = ErrorReason.ERROR_REASON_PERMISSION_SERVICE_UNAVAILABLE
 
 
+class PermissionsChanging(PermissionServiceUnavailable):
+    """The permission service answers, but each answer was overtaken by a change that may concern it."""
+
+
 class ConsistencyNotReached(Unavailable):
     """This server is not as far as the consistency token demands."""
 
@@ -298,7 +302,7 @@ class ConnectionTooOld(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The store cannot be written."""
+    """The store does not work; nothing is changed while it cannot be written."""
 
     reason = ErrorReason.ERROR_REASON_STORE_UNAVAILABLE
 

@@ -71,6 +71,8 @@ class Readiness:
         self._address = address
         self._conditions = (Condition("store", self._writable), *conditions)
         self._missing: list[str] = []
+        # Why LiveKit cannot be used, "" where it can; None before the first look.
+        self._fault: str | None = None
         self._draining = False
         self._looking: asyncio.Task[None] | None = None
 
@@ -93,14 +95,23 @@ class Readiness:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                # A fault of ours. What was told last stays, and the next look may go well.
+                log.exception("readiness_not_looked_at")
 
     async def look(self) -> None:
         """Looks once."""
-        reachable, *held = await asyncio.gather(self._reach(), *(each.holds() for each in self._conditions))
-        if reachable != self.reachable:
-            log.info("livekit_reachable" if reachable else "livekit_unreachable", url=self._address.url)
-        self.reachable = reachable
+        holding = asyncio.gather(*(each.holds() for each in self._conditions))
+        fault, held = await asyncio.gather(self._reach(), holding)
+        reachable = not fault
+        if self._fault is None or reachable != self.reachable:
+            if reachable:
+                log.info("livekit_reachable", url=self._address.url)
+            else:
+                log.warning("livekit_unreachable", url=self._address.url, reason=fault)
+        self._fault, self.reachable = fault, reachable
         missing = [each.name for each, holds in zip(self._conditions, held, strict=True) if not holds]
         if missing != self._missing:
             log.info("not_ready" if missing else "ready_again", missing=missing)
@@ -113,7 +124,8 @@ class Readiness:
         self._draining = True
         await self._servicer.set(SERVICE, NOT_SERVING)
 
-    async def _reach(self) -> bool:
+    async def _reach(self) -> str:
+        """What is wrong with LiveKit or our key for it, "" where nothing is."""
         try:
             await self._api.find_rooms(["-"])
             if not self.reachable or self.livekit is None:
@@ -121,9 +133,8 @@ class Readiness:
                 acting = self._address.keys.acting
                 self.livekit = await probe(self._address.url, acting.key, acting.secret)
         except TrackError as error:
-            log.debug("livekit_not_ready", reason=error.message)
-            return False
-        return True
+            return error.message
+        return ""
 
     async def _writable(self) -> bool:
         try:

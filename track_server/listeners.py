@@ -9,15 +9,13 @@ from typing import TypeVar
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from track_server.access.certificates import ClientCertificates, parse_clients
 from track_server.access.principal import Principal
 from track_server.config import Environment, Settings, SettingsError, environment_name, split_address
 from track_server.filewatch import WatchedFiles, read_file
 from track_server.interceptors.chain import ChainedServer
+from track_server.pem import read_authorities, read_pair
 
 log = structlog.get_logger(__name__)
 
@@ -149,26 +147,9 @@ def read_identity(files: TlsFiles) -> Identity:
 
     The certificate's private key is the other file's; everything parses.
     """
-    cert, key, client_ca = files.cert, files.key, files.client_ca
     its_cert, its_key, its_ca = files.variables
-    chain, private = _read(cert, its_cert), _read(key, its_key)
-    try:
-        certificate = x509.load_pem_x509_certificates(chain)[0]
-    except ValueError as error:
-        raise ValueError(f"{its_cert}: {cert} has no certificate in PEM") from error
-    try:
-        loaded = serialization.load_pem_private_key(private, None)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{its_key}: {key} has no private key in PEM without a password") from error
-    if _public(certificate.public_key()) != _public(loaded.public_key()):
-        raise ValueError(f"{its_key}: {key} is not the private key of the certificate in {cert}")
-    roots = None
-    if client_ca is not None:
-        roots = _read(client_ca, its_ca)
-        try:
-            x509.load_pem_x509_certificates(roots)
-        except ValueError as error:
-            raise ValueError(f"{its_ca}: {client_ca} has no certificate in PEM") from error
+    chain, private, certificate = read_pair(files.cert, files.key, (its_cert, its_key))
+    roots = None if files.client_ca is None else read_authorities(files.client_ca, its_ca)
     return Identity(chain, private, roots, certificate.subject.rfc4514_string(), certificate.not_valid_after_utc)
 
 
@@ -184,14 +165,3 @@ async def _following(
         except ValueError as error:
             raise SettingsError([f"{error}."]) from error
         yield
-
-
-def _read(path: Path, variable: str) -> bytes:
-    try:
-        return read_file(path).raw
-    except ValueError as error:
-        raise ValueError(f"{variable}: {error}") from error
-
-
-def _public(key: PublicKeyTypes) -> bytes:
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

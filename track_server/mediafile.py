@@ -58,24 +58,24 @@ def resolve(uri: str, media_dir: Path | None, url_hosts: Collection[str]) -> Res
     network. Raises InvalidField, MediaNotAllowed, MediaNotFound.
     """
     if not uri or len(uri.encode()) > _MAX_URI_BYTES or not uri.isprintable():
-        raise errors.InvalidField("The URI is empty, too long or has characters that no URI has.", field="file.uri")
+        raise errors.InvalidField("the URI is empty, too long or has characters that no URI has", field="file.uri")
     if "://" in uri:
         return _resolve_url(uri, url_hosts)
     if media_dir is None:
-        raise errors.MediaNotAllowed("This server has no media folder.", field="file.uri")
+        raise errors.MediaNotAllowed("this server has no media folder: TRACK_MEDIA_DIR is not set", field="file.uri")
     try:
         folder = media_dir.resolve()
         path = (folder / uri).resolve()
     except (OSError, RuntimeError) as error:  # a loop of symbolic links
-        raise errors.MediaNotFound("There is no such media file.", field="file.uri") from error
+        raise errors.MediaNotFound("there is no such media file", field="file.uri") from error
     # Outside of the folder nothing is told, not even whether a file is there.
     if not path.is_relative_to(folder):
-        raise errors.MediaNotAllowed("The file lies outside the media folder.", field="file.uri")
+        raise errors.MediaNotAllowed("the file lies outside the media folder", field="file.uri")
     try:
         if not path.is_file():
-            raise errors.MediaNotFound("There is no such media file.", field="file.uri")
+            raise errors.MediaNotFound("there is no such media file", field="file.uri")
     except OSError as error:
-        raise errors.MediaNotFound("There is no such media file.", field="file.uri") from error
+        raise errors.MediaNotFound("there is no such media file", field="file.uri") from error
     return ResolvedMedia(uri=uri, location=f"file:{path}", protocols="file")
 
 
@@ -84,15 +84,15 @@ def _resolve_url(uri: str, url_hosts: Collection[str]) -> ResolvedMedia:
         parts = urlsplit(uri)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
     except ValueError as error:
-        raise errors.InvalidField("The URL is malformed.", field="file.uri") from error
+        raise errors.InvalidField("the URL is malformed", field="file.uri") from error
     if parts.scheme not in _DEFAULT_PORTS:
-        raise errors.MediaNotAllowed("Only http and https URLs are allowed.", field="file.uri")
+        raise errors.MediaNotAllowed("only http and https URLs are allowed", field="file.uri")
     if not parts.hostname or "@" in parts.netloc or "\\" in uri or " " in uri:
-        raise errors.InvalidField("The URL is malformed.", field="file.uri")
+        raise errors.InvalidField("the URL is malformed", field="file.uri")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     allowed = {entry.lower() for entry in url_hosts}
     if f"{host}:{port}" not in allowed and not (host in allowed and port == _DEFAULT_PORTS[parts.scheme]):
-        raise errors.MediaNotAllowed("The URL's host is not allowed.", field="file.uri")
+        raise errors.MediaNotAllowed("the URL's host is not allowed by TRACK_MEDIA_URL_HOSTS", field="file.uri")
     # Put together anew, so that FFmpeg cannot read another host out of it than was checked.
     query = f"?{parts.query}" if parts.query else ""
     location = f"{parts.scheme}://{host}:{port}{parts.path or '/'}{query}"
@@ -117,9 +117,11 @@ def open_media(media: ResolvedMedia) -> av.container.InputContainer:
     try:
         return av.open(media.location, "r", options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
     except (av.error.FileNotFoundError, av.error.HTTPNotFoundError) as error:
-        raise errors.MediaNotFound("There is no such media file or URL.", field="file.uri") from error
+        raise errors.MediaNotFound("there is no such media file or URL", field="file.uri") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise errors.MediaInvalid("It cannot be read as media of an allowed container.", field="file.uri") from error
+        raise errors.MediaInvalid(
+            "the file cannot be read as media of an allowed container", field="file.uri"
+        ) from error
 
 
 def probe(media: ResolvedMedia, type: TrackType.ValueType) -> MediaInfo:  # noqa: A002 - the contract's word
@@ -139,7 +141,7 @@ def probe(media: ResolvedMedia, type: TrackType.ValueType) -> MediaInfo:  # noqa
         )
     wanted = {TrackType.TRACK_TYPE_AUDIO: info.has_audio, TrackType.TRACK_TYPE_VIDEO: info.has_video}
     if not wanted.get(type, info.has_audio or info.has_video):
-        raise errors.MediaInvalid("It has no stream of the wanted type.", field="file.type")
+        raise errors.MediaInvalid("the media has no stream of the wanted type", field="file.type")
     if info.has_video and not (info.width and info.height):
-        raise errors.MediaInvalid("Its video has no size.", field="file.uri")
+        raise errors.MediaInvalid("the media's video has no size", field="file.uri")
     return info

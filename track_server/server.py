@@ -96,6 +96,8 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
             await readiness.drain()
             await draining.end_probes()
             await server.stop(settings.drain_seconds)
+            # While there is still all that they work with.
+            await chain.finish()
 
         stack.push_async_callback(drain)
         yield Running(address, media_address, metrics_address)

@@ -11,7 +11,7 @@ from track.v1.access_pb2 import TrackOperation
 from track.v1.publication_pb2 import VideoCodec
 from track.v1.track_pb2 import TrackSource
 from track_server.access.bounds import UNBOUNDED, Bounds
-from track_server.access.operation import claim_of, read_claim
+from track_server.access.operation import ATTRIBUTE, CLAIM, claim_of, narrowed, narrowing, read_claim
 
 OPERATIONS = [
     TrackOperation.TRACK_OPERATION_PUBLISH,
@@ -34,6 +34,28 @@ BOUNDS = st.builds(
 @given(operation=st.sampled_from(OPERATIONS), bounds=BOUNDS)
 def test_what_is_claimed_is_what_is_read(operation: "TrackOperation.ValueType", bounds: Bounds) -> None:
     assert read_claim(json.loads(json.dumps(claim_of(operation, bounds)))) == (operation, bounds)
+
+
+@given(operation=st.sampled_from(OPERATIONS), bounds=BOUNDS)
+def test_it_is_read_from_the_attribute_where_the_claim_was_lost(
+    operation: "TrackOperation.ValueType", bounds: Bounds
+) -> None:
+    claims = json.loads(json.dumps(narrowing(operation, bounds)))
+    assert narrowed(claims) == (operation, bounds)
+    del claims[CLAIM]
+    assert narrowed(claims) == (operation, bounds)
+
+
+@pytest.mark.parametrize("attributes", [None, {}, [], "track.operation", {"operation": "publish"}])
+def test_without_claim_and_attribute_nothing_is_narrowed(attributes: object) -> None:
+    assert narrowed({"attributes": attributes}) == (TrackOperation.TRACK_OPERATION_UNSPECIFIED, UNBOUNDED)
+    assert narrowed({}) == (TrackOperation.TRACK_OPERATION_UNSPECIFIED, UNBOUNDED)
+
+
+@pytest.mark.parametrize("value", [None, 1, "", "publish", "{}", '{"operation": "moderate"}', "[" * 8000, {}])
+def test_an_attribute_that_is_not_understood_makes_the_token_void(value: object) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  the caller tells it as one thing
+        narrowed({"attributes": {ATTRIBUTE: value}})
 
 
 def test_the_claim_is_in_words() -> None:

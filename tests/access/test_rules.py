@@ -60,7 +60,9 @@ SENDER = who(room_join=True, can_publish_data=True)
 PARTICIPANT = who(room_join=True, can_publish=True, can_publish_data=True, can_subscribe=True)
 ADMIN = who(room_admin=True)
 SERVICE = who(room_list=True)
-WORKER = who(agent=True)
+WORKER = Principal("SES_1", Grants(agent=True))
+# As LiveKit makes it for an agent that it sends into a room.
+AGENT = who(agent=True, room_join=True, can_subscribe=True)
 # Grants without roomJoin: they say what a participant could do, but the token makes nobody one.
 OUTSIDER = who(can_publish=True, can_publish_data=True, can_subscribe=True)
 
@@ -77,6 +79,7 @@ OUTSIDER = who(can_publish=True, can_publish_data=True, can_subscribe=True)
         (ADMIN, {READ_SERVER, READ, SUBSCRIBE, TOKEN, AUDIT, *SENDING}, {READ_SERVER}),
         (SERVICE, {READ_SERVER, READ, AUDIT}, {READ_SERVER, READ, AUDIT}),
         (WORKER, {READ_SERVER, HOST}, {READ_SERVER, HOST}),
+        (AGENT, {READ_SERVER, READ, SUBSCRIBE, TOKEN}, {READ_SERVER}),
         (one(PUBLISHING), {READ_SERVER, PUBLISH}, {READ_SERVER}),
         (one(SUBSCRIBING), {READ_SERVER, SUBSCRIBE}, {READ_SERVER}),
         (one(OBSERVING), {READ_SERVER, READ}, {READ_SERVER}),

@@ -140,6 +140,13 @@ def _unsigned(header: dict[str, Any]) -> str:
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts) + "."
 
 
+def _twice(name: str, value: object) -> str:
+    """A token of ours in which that name is there twice."""
+    claims = {"iss": KEY, "sub": "alice", "exp": int(NOW) + 600, "video": {"roomJoin": True, "room": "demo"}}
+    text = f"{json.dumps(claims)[:-1]}, {json.dumps({name: value})[1:]}"
+    return jwt.PyJWS().encode(text.encode(), SECRET, "HS256")
+
+
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
@@ -162,6 +169,9 @@ def _unsigned(header: dict[str, Any]) -> str:
         (signed({"video": {"room": 1}}), "malformed"),
         (signed({"video": {"canPublishSources": "camera"}}), "malformed"),
         (signed({"sub": 5}), "malformed"),
+        (_twice("sub", "bob"), "malformed"),
+        (_twice("iss", KEY), "malformed"),
+        (_twice("video", {"roomAdmin": True, "room": "demo"}), "malformed"),
         (signed({"sub": "\ud800"}), "malformed"),
         ("", "malformed"),
         ("a.b.c", "malformed"),

@@ -215,7 +215,13 @@ async def test_calls_are_counted_by_method_and_code_and_timed(harness: Harness) 
 async def test_a_call_without_a_valid_token_is_unauthenticated_before_its_request_is_looked_at(
     guarded: Harness,
 ) -> None:
-    for metadata in ((), (("authorization", "Bearer nonsense"),)):
+    good = bearer(roomAdmin=True, room="room")
+    for metadata in (
+        (),
+        (("authorization", "Bearer nonsense"),),
+        (("authorization", "Bearer nonsense"), *good),
+        good * 2,
+    ):
         for request in (LIST, tracks_pb2.ListTracksRequest()):
             failed = await failure(guarded.stub.ListTracks(request, metadata=metadata))
             assert failed.code() is grpc.StatusCode.UNAUTHENTICATED

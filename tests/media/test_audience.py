@@ -1,7 +1,12 @@
 """What a session says to LiveKit about who may subscribe."""
 
-from track.media.v1.media_service_pb2 import SessionAudience, TrackAudience
-from track_server.media.audience import permissions_of
+import asyncio
+from typing import Any, cast
+
+from livekit import rtc
+
+from track.media.v1.media_service_pb2 import DesiredTrack, SessionAudience, SessionDesired, TrackAudience
+from track_server.media.audience import Audience, permissions_of
 
 SIDS = {"public": "TR_public", "private": "TR_private", "data": "DTR_data"}
 
@@ -36,3 +41,77 @@ def test_what_is_not_in_the_room_yet_is_not_given_to_whom_it_is_not_meant_for() 
     said = permissions_of(audience("ann", "ben", private=["ann"], later=["ben"]), SIDS, {"private", "later"})
     assert said == {"ann": frozenset({"TR_public", "TR_private"}), "ben": frozenset({"TR_public"})}
     assert permissions_of(audience("ben", private=[]), {"private": "TR_private"}, {"private"}) == {}
+
+
+class Failing:
+    """Stands for a room of the SDK, and for its participant, that fails at first."""
+
+    def __init__(self, failures: int) -> None:
+        self.local_participant = self
+        self.failures = failures
+        self.said: list[list[str]] = []
+
+    def set_track_subscription_permissions(self, *, participant_permissions: Any, **_: Any) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("the SDK is not well")
+        self.said.append([each.participant_identity for each in participant_permissions])
+
+    async def set_attributes(self, _: dict[str, str]) -> None:
+        """Answers."""
+
+
+async def test_what_the_sdk_failed_to_say_is_said_again_and_the_track_waits_for_it() -> None:
+    room = Failing(1)
+    joined: asyncio.Future[rtc.Room] = asyncio.get_running_loop().create_future()
+    joined.set_result(cast(rtc.Room, cast(Any, room)))
+    told: list[int] = []
+    telling = Audience(joined, dict, told.append)
+    restricted = DesiredTrack(publication_id="private", restricted=True)
+    said = audience("ann", "ben", private=["ann"])
+    said.revision = 7
+    telling.want(SessionDesired(tracks=[restricted], audience=said))
+    running = asyncio.create_task(telling.run())
+    try:
+        async with asyncio.timeout(20):
+            await telling.passage("private")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert (room.failures, room.said, told) == (0, [["ann"]], [7])
+
+
+async def test_nothing_is_opened_while_a_private_track_is_still_being_taken_away() -> None:
+    sdk = Failing(0)
+    room = cast(rtc.Room, cast(Any, sdk))
+    joined: asyncio.Future[rtc.Room] = asyncio.get_running_loop().create_future()
+    told: list[int] = []
+    telling = Audience(joined, dict, told.append)
+    said = audience("ann", "ben", private=["ann"])
+    said.revision = 7
+    telling.want(SessionDesired(tracks=[DesiredTrack(publication_id="private", restricted=True)], audience=said))
+    assert await telling._tell(room)
+    telling.want(SessionDesired(audience=SessionAudience(revision=8)))
+    assert await telling._tell(room)
+    assert (sdk.said, told) == ([["ann"]], [7])
+    telling.left("private")
+    assert await telling._tell(room)
+    assert (sdk.said, told) == ([["ann"], []], [7, 8])
+
+
+async def test_a_private_track_on_its_way_out_is_not_opened_by_what_becomes_of_another() -> None:
+    sids = {"public": "TR_public", "other": "TR_other"}
+    sdk = Failing(0)
+    joined: asyncio.Future[rtc.Room] = asyncio.get_running_loop().create_future()
+    telling = Audience(joined, lambda: sids, lambda _: None)
+    room = cast(rtc.Room, cast(Any, sdk))
+    other = DesiredTrack(publication_id="other", restricted=True)
+    private = DesiredTrack(publication_id="private", restricted=True)
+    telling.want(SessionDesired(tracks=[private, other], audience=audience("ann", "ben", private=[], other=["ann"])))
+    telling.want(SessionDesired(tracks=[other], audience=audience("ann", "ben", other=["ann"])))
+    assert await telling._tell(room)
+    # Everything would be the private one, too.
+    assert telling._said == {"ann": frozenset(sids.values()), "ben": frozenset({"TR_public"})}
+    telling.left("private")
+    assert await telling._tell(room)
+    assert telling._said == {"ann": None, "ben": frozenset({"TR_public"})}

@@ -5,7 +5,7 @@ import dataclasses
 
 from tests.conftest import StartLiveKit
 from tests.livekit_process import LiveKitProcess
-from tests.media.peer import MediaPeer, pattern, tone
+from tests.media.peer import MediaPeer, PeerSession, pattern, tone
 from tests.servicer.receivers import receiver
 from track.media.v1.media_service_pb2 import DesiredTrack, SessionAudience, TrackAudience
 from track_server.media.settings import MediaSettings
@@ -22,6 +22,11 @@ def audience(revision: int, *identities: str) -> SessionAudience:
     """`private` is for these identities, everything else for ann and ben."""
     restricted = [TrackAudience(publication_id="private", participant_identities=identities)]
     return SessionAudience(revision=revision, everybody=["ann", "ben"], restricted=restricted)
+
+
+async def told(session: PeerSession, revision: int) -> None:
+    """Waits until LiveKit was told of the audience of that revision."""
+    await session.until(lambda: revision in session.audiences)
 
 
 async def test_a_restricted_track_waits_until_livekit_was_told_who_may(
@@ -65,3 +70,22 @@ async def test_a_restricted_track_comes_back_with_a_new_sid_once_livekit_was_tol
         async with receiver(livekit, room_name, "ben") as ben, receiver(livekit, room_name, "ann") as ann:
             await ann.receives(again.track_sid, 15)
             assert ben.frames[again.track_sid] == 0
+
+
+async def test_a_private_track_that_ends_is_not_opened_on_its_way_out(
+    livekit: LiveKitProcess, settings: MediaSettings, worker: MediaWorker, peer: MediaPeer, room_name: str
+) -> None:
+    async with receiver(livekit, room_name, "ben") as ben:
+        subscribed: list[str] = []
+        ben.room.on("track_subscribed", lambda track, *_: subscribed.append(track.sid))
+        session = await peer.dispatch(settings.agent_name, room_name, tone("public"), private(tone("private")))
+        public = (await session.report_of("public")).track_sid
+        session.desire(private(tone("private")), tone("public"), audience=audience(7, "ann"))
+        sid = (await session.report_of("private")).track_sid
+        await ben.receives(public)
+        # As the server tells it: the track is not wanted any more, and so nothing is restricted.
+        session.desire(tone("public"), audience=SessionAudience(revision=8))
+        await session.until(lambda: 8 in session.audiences)
+        await ben.receives(public)
+        assert sid not in subscribed
+        assert ben.frames[sid] == 0

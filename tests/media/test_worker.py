@@ -20,7 +20,9 @@ from tests.livekit_process import LiveKitProcess
 from tests.media.peer import MediaPeer, PeerSession, data
 from tests.media.viewer import viewer
 from track.media.v1.media_service_pb2 import SessionEndReason
+from track_server.media.children import Children
 from track_server.media.settings import MediaSettings
+from track_server.media.wire import StartSession
 from track_server.media.worker import MediaWorker
 
 DEADLINE_S = 20.0
@@ -207,3 +209,14 @@ async def test_a_job_without_a_ticket_is_refused_for_good(
             await asyncio.sleep(0.05)
     assert [state.status for state in states] == [agent.JS_SUCCESS]
     assert worker.sessions == 0
+
+
+async def test_a_session_that_was_given_to_a_child_just_before_the_worker_stops_is_ended_in_order() -> None:
+    left: list[tuple[str, str]] = []
+    over: list[str] = []
+    settings = MediaSettings(url="ws://127.0.0.1:1", api_key="key", api_secret="secret")
+    async with Children(settings, lambda job, error: left.append((job, error)), over.append) as children:
+        # The child is still starting: it reads the session and the end of it at one go.
+        ticket = json.dumps({"sessionId": "SES_1", "participantIdentity": "host", "serverAddress": "127.0.0.1:1"})
+        children.start(StartSession(job_id="AJ_1", worker_id="AW_1", url="", token="token", ticket=ticket))
+    assert (left, over) == ([("AJ_1", "")], ["AJ_1"])

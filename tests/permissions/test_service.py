@@ -51,13 +51,28 @@ def question(permission: str, room: str = "demo", token: str = "") -> pb.CheckPe
     )
 
 
+@pytest_asyncio.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PermissionProcess]:
+    """A permission service for all that only ask it."""
+    async with PermissionProcess(tmp_path_factory.mktemp("permissions"), RULES) as service:
+        yield service
+
+
+@pytest_asyncio.fixture
+async def client(shared: PermissionProcess) -> AsyncIterator[PermissionClient]:
+    async with shared.client() as client:
+        yield client
+
+
 @pytest_asyncio.fixture
 async def service(start_permissions: StartPermissions) -> PermissionProcess:
+    """A permission service of the test's own, whose rules and life are in its hand."""
     return await start_permissions(RULES)
 
 
 @pytest_asyncio.fixture
-async def client(service: PermissionProcess) -> AsyncIterator[PermissionClient]:
+async def own(service: PermissionProcess) -> AsyncIterator[PermissionClient]:
+    """A caller of that."""
     async with service.client() as client:
         yield client
 
@@ -119,9 +134,9 @@ async def test_an_issue_is_logged_and_counted(start_permissions: StartPermission
 
 
 async def test_the_watch_stream_begins_at_once_and_tells_of_what_a_reload_touches(
-    service: PermissionProcess, client: PermissionClient
+    service: PermissionProcess, own: PermissionClient
 ) -> None:
-    messages = aiter(client.WatchPermissions(pb.WatchPermissionsRequest(), timeout=20))
+    messages = aiter(own.WatchPermissions(pb.WatchPermissionsRequest(), timeout=20))
     first = await anext(messages)
     assert (list(first.changes), bool(first.consistency_token)) == ([], True)
     service.write_rules(RULES + MORE)
@@ -129,7 +144,7 @@ async def test_the_watch_stream_begins_at_once_and_tells_of_what_a_reload_touche
     assert list(second.changes) == [pb.PermissionChange(permissions=[Permission.PERMISSION_SUBSCRIBE])]
     assert second.consistency_token != first.consistency_token
     # What the token names is in force.
-    answer = await client.CheckPermission(question("SUBSCRIBE", token=second.consistency_token))
+    answer = await own.CheckPermission(question("SUBSCRIBE", token=second.consistency_token))
     assert (answer.decision, answer.consistency_token) == (pb.DECISION_ALLOWED, second.consistency_token)
     everybody = '[[rule]]\nname = "everybody"\nwhen = "true"\nlifetime = "1s"\n'
     service.write_rules(everybody)
@@ -140,21 +155,19 @@ async def test_the_watch_stream_begins_at_once_and_tells_of_what_a_reload_touche
     assert list(fourth.changes) == []
 
 
-async def test_bad_rules_change_nothing_and_are_logged_once(
-    service: PermissionProcess, client: PermissionClient
-) -> None:
-    before = await client.CheckPermission(question("PUBLISH"))
+async def test_bad_rules_change_nothing_and_are_logged_once(service: PermissionProcess, own: PermissionClient) -> None:
+    before = await own.CheckPermission(question("PUBLISH"))
     service.write_rules(RULES + '[[rule]]\nname = "broken"\nwhen = "check.rom == 1"\n')
     await until(lambda: service.logged("file_refused"))
     (line,) = service.logged("file_refused")
     assert "rule 'broken': the condition does not compile: line 1, column 6" in line["problem"]
     service.rules_path.unlink()
     await until(lambda: len(service.logged("file_refused")) == 2)
-    after = await client.CheckPermission(question("PUBLISH"))
+    after = await own.CheckPermission(question("PUBLISH"))
     assert after == before
     told = await service.rewrite(RULES + MORE)
     assert told is not None
-    assert (await client.CheckPermission(question("SUBSCRIBE"))).decision == pb.DECISION_ALLOWED
+    assert (await own.CheckPermission(question("SUBSCRIBE"))).decision == pb.DECISION_ALLOWED
     assert len(service.logged("file_refused")) == 2
 
 
@@ -191,9 +204,9 @@ async def test_a_token_of_an_earlier_life_is_reached_by_what_is_in_the_file_now(
         assert answer.consistency_token.split("-")[1] != before.split("-")[1]
 
 
-async def test_only_the_token_opens_it(service: PermissionProcess) -> None:
-    for wrong in ("", "another", f"{service.token}x", service.token[:-1]):
-        async with service.client(wrong) as client:
+async def test_only_the_token_opens_it(shared: PermissionProcess) -> None:
+    for wrong in ("", "another", f"{shared.token}x", shared.token[:-1]):
+        async with shared.client(wrong) as client:
             error = await refusal(client.CheckPermission(question("PUBLISH")))
             assert error.code == grpc.StatusCode.UNAUTHENTICATED
             error = await refusal(anext(aiter(client.WatchPermissions(pb.WatchPermissionsRequest()))))
@@ -233,22 +246,22 @@ async def test_a_malformed_request_is_refused_with_its_field(
     assert error.fields[0] == field
 
 
-async def test_bytes_that_are_no_request_are_refused(service: PermissionProcess) -> None:
-    async with grpc.aio.insecure_channel(service.address) as channel:
+async def test_bytes_that_are_no_request_are_refused(shared: PermissionProcess) -> None:
+    async with grpc.aio.insecure_channel(shared.address) as channel:
         call: Any = channel.unary_unary("/track.permission.v1.PermissionService/CheckPermission")
-        error = await refusal(call(b"\xff\xff", metadata=(("authorization", f"bearer {service.token}"),)))
+        error = await refusal(call(b"\xff\xff", metadata=(("authorization", f"bearer {shared.token}"),)))
         assert error.code == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_grpcurl_finds_its_way_by_reflection(service: PermissionProcess, grpcurl: Path) -> None:
-    health = await _run(grpcurl, "-plaintext", service.address, "grpc.health.v1.Health/List")
+async def test_grpcurl_finds_its_way_by_reflection(shared: PermissionProcess, grpcurl: Path) -> None:
+    health = await _run(grpcurl, "-plaintext", shared.address, "grpc.health.v1.Health/List")
     assert '"track.permission.v1.PermissionService": {' in health
     assert '"status": "SERVING"' in health
     answer = await _run(
         grpcurl,
-        *("-plaintext", "-H", f"authorization: Bearer {service.token}"),
+        *("-plaintext", "-H", f"authorization: Bearer {shared.token}"),
         *("-d", '{"principal": {"identity": "alice"}, "permission": "PERMISSION_PUBLISH", "room": "demo"}'),
-        *(service.address, "track.permission.v1.PermissionService/CheckPermission"),
+        *(shared.address, "track.permission.v1.PermissionService/CheckPermission"),
     )
     assert '"decision": "DECISION_ALLOWED"' in answer
     assert '"max_width": 1280' in answer
@@ -263,20 +276,20 @@ async def test_a_watcher_is_told_that_the_service_goes_and_sigterm_ends_it(servi
         assert error.code == grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_paused_service_answers_when_it_goes_on(service: PermissionProcess, client: PermissionClient) -> None:
-    await client.CheckPermission(question("PUBLISH"))
+async def test_a_paused_service_answers_when_it_goes_on(service: PermissionProcess, own: PermissionClient) -> None:
+    await own.CheckPermission(question("PUBLISH"))
     service.pause()
-    error = await failure(client.CheckPermission(question("PUBLISH"), timeout=0.3))
+    error = await failure(own.CheckPermission(question("PUBLISH"), timeout=0.3))
     assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     service.resume()
-    assert (await client.CheckPermission(question("PUBLISH"))).decision == pb.DECISION_ALLOWED
+    assert (await own.CheckPermission(question("PUBLISH"))).decision == pb.DECISION_ALLOWED
 
 
 @pytest.mark.parametrize(
     ("rules", "settings", "sentence"),
     [
         ('[[rule]]\nname = "a"\nwhen = "nope"\n', {}, "rule 'a': the condition does not compile: line 1, column 1"),
-        (None, {}, "cannot be read: No such file or directory"),
+        (None, {}, "TRACK_PERMISSION_RULES: {path} cannot be read: No such file or directory"),
         (RULES, {"TRACK_PERMISSION_LISTEN": "0.0.0.0:0"}, "where anybody could ask"),
         (RULES, {"TRACK_PERMISSION_LISTEN": "nowhere"}, "TRACK_PERMISSION_LISTEN must be host:port"),
         (RULES, {"TRACK_PERMISSION_RULES": ""}, "TRACK_PERMISSION_RULES is not set"),
@@ -300,7 +313,7 @@ def test_what_cannot_be_started_ends_with_a_sentence(
         env={**os.environ, "TRACK_PERMISSION_RULES": str(path), "TRACK_PERMISSION_LISTEN": "127.0.0.1:0", **settings},
     )
     assert done.returncode == 2, done.stderr
-    assert sentence in done.stderr
+    assert sentence.format(path=path) in done.stderr
     assert "Traceback" not in done.stderr
 
 

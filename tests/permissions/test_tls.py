@@ -10,7 +10,8 @@ import pytest
 from tests.certificates import Certificate, authority, issue, server_certificate
 from tests.chained_server import failure, until
 from tests.conftest import StartPermissions
-from tests.permission_process import PermissionClient, PermissionProcess, PermissionStartError
+from tests.permission_process import PermissionClient, PermissionProcess
+from tests.server_process import StartError
 from track.permission.v1.permission_service_pb2 import CheckPermissionRequest
 from track.v1.access_pb2 import Permission, Principal
 
@@ -98,5 +99,5 @@ async def test_a_certificate_that_cannot_be_read_ends_the_start_with_its_setting
     start_permissions: StartPermissions, tmp_path: Path, ca: Certificate
 ) -> None:
     given = settings(tmp_path) | {"TRACK_PERMISSION_SERVER_TLS_KEY": str(tmp_path / "none.key")}
-    with pytest.raises(PermissionStartError, match=r"TRACK_PERMISSION_SERVER_TLS_KEY: .* cannot be read"):
+    with pytest.raises(StartError, match=r"TRACK_PERMISSION_SERVER_TLS_KEY: .* cannot be read"):
         await start_permissions(None, given)

@@ -207,7 +207,7 @@ async def test_without_a_worker_the_publication_waits_and_comes_when_one_does(
     worker.suspend()
     async with track.client("admin", room_admin=True, room=room_name) as client:
         request = publication_pb2.PublishTrackRequest(room=room_name, create_room=True, spec=TONE)
-        answer = await client.PublishTrack(request, timeout=2)
+        answer = await client.PublishTrack(request, timeout=4)
         assert answer.stage == publication_pb2.STAGE_REQUESTED
         assert answer.publication.state == publication_pb2.PUBLICATION_STATE_PENDING
         worker.kill()

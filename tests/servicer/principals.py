@@ -12,8 +12,9 @@ import jwt
 from livekit import api
 
 from tests.livekit_process import LiveKitProcess
+from tests.server_process import bearing_token
 from tests.servicer.contract import RULES
-from tests.track_process import Client, TrackProcess, _Bearer
+from tests.track_process import Client, TrackProcess
 from track.v1 import access_pb2, token_pb2, track_pb2
 from track.v1.access_pb2 import Permission
 
@@ -36,8 +37,7 @@ Permissions = Set["Permission.ValueType"]
 @contextlib.asynccontextmanager
 async def bearing(track: TrackProcess, token: str | None) -> AsyncIterator[Client]:
     """A stub whose calls carry that text as Bearer token; None: no credentials at all."""
-    interceptors = [] if token is None else _Bearer(token).kinds()
-    async with grpc.aio.insecure_channel(track.address, interceptors=interceptors) as channel:
+    async with grpc.aio.insecure_channel(track.address, interceptors=bearing_token(token)) as channel:
         yield Client(channel)
 
 

@@ -12,6 +12,8 @@ from tests.livekit_process import LiveKitProcess
 from tests.participants import participant
 
 DEADLINE_S = 20.0
+_LOOK_S = 0.15
+_QUIET_LOOKS = 5
 
 
 class Receiver:
@@ -21,6 +23,7 @@ class Receiver:
         self.room = room
         self.frames: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
         room.on("track_subscribed", lambda track, *_: self._read(self._media(track)))
         room.on("data_track_published", lambda track: self._read(self._data(track)))
 
@@ -35,15 +38,22 @@ class Receiver:
         await eventually(lambda: self.frames[sid] >= wanted, lambda: f"{self.room.name}: {self.frames} of {sid}")
 
     async def receives_no_more(self, sid: str) -> None:
-        """Waits until half a second passes without a frame of the track."""
+        """Waits until three quarters of a second pass without a frame of the track.
+
+        In several looks: after a pause of this process, what came meanwhile is counted between two of them.
+        """
         async with asyncio.timeout(DEADLINE_S):
-            while True:
+            quiet, before = 0, self.frames[sid]
+            while quiet < _QUIET_LOOKS:
+                await asyncio.sleep(_LOOK_S)
+                quiet = quiet + 1 if self.frames[sid] == before else 0
                 before = self.frames[sid]
-                await asyncio.sleep(0.5)
-                if self.frames[sid] == before:
-                    return
 
     def _read(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            # A track that came while the participant is leaving.
+            work.close()
+            return
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -68,6 +78,7 @@ class Receiver:
 
     async def aclose(self) -> None:
         """Stops counting."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

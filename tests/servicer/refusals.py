@@ -9,10 +9,10 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-# What no caller may see: code, paths, Python's and libraries' own words.
-_INTERNAL = re.compile(
+INTERNAL = re.compile(
     r"Traceback|File \"|\.py\b|/tmp|/home|/root|Errno|twirp|aiohttp|Exception|object at 0x|sqlite", re.IGNORECASE
 )
+"""What no caller may see: code, paths, Python's and libraries' own words."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read(error: grpc.aio.AioRpcError) -> Refusal:
     assert status is not None, f"no details: {error.code()} {error.details()}"
     assert error.code() is not grpc.StatusCode.UNKNOWN
     assert status.message
-    assert not _INTERNAL.search(status.message), status.message
+    assert not INTERNAL.search(status.message), status.message
     info = error_details_pb2.ErrorInfo()
     fields: list[str] = []
     retry_s = quota = None

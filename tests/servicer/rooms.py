@@ -39,8 +39,8 @@ async def rooms(livekit: LiveKitProcess, name: str) -> list[str]:
         return [room.name for room in (await client.room.list_rooms(api.ListRoomsRequest(names=[name]))).rooms]
 
 
-async def participants(livekit: LiveKitProcess, name: str) -> set[str]:
-    """Identities of all participants that are not hidden."""
+async def participants(livekit: LiveKitProcess, name: str, *, hidden: bool = False) -> set[str]:
+    """Identities of all participants that are not hidden, or of all that are."""
     async with livekit_api(livekit) as client:
         listed = (await client.room.list_participants(api.ListParticipantsRequest(room=name))).participants
-    return {found.identity for found in listed if not found.permission.hidden}
+    return {found.identity for found in listed if found.permission.hidden == hidden}

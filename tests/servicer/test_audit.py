@@ -207,10 +207,7 @@ async def test_denials_of_known_callers_are_recorded_and_strangers_are_counted(
 
 def metrics(track: TrackProcess) -> dict[str, float]:
     """What Prometheus would see."""
-    address = track.log()[-1].get("metrics_address") or next(
-        line["metrics_address"] for line in track.log() if line.get("event") == "serving"
-    )
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{track.metrics_address}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
 

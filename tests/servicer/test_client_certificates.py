@@ -13,7 +13,7 @@ from tests.livekit_process import LiveKitProcess
 from tests.servicer.commands import TONE
 from tests.servicer.refusals import read, refusal
 from tests.servicer.streams import events
-from tests.servicer.tls import Files, asked, listed, logged, secure, unreachable
+from tests.servicer.tls import Files, asked, listed, secure, unreachable
 from track.v1 import publication_pb2, tracks_pb2
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -105,7 +105,7 @@ async def test_who_the_clients_are_is_changed_on_connections_that_stand(
         await stream.snapshot()
         await listed(client, room)
         files.map("[dashboard]\nroom_lits = true")
-        await until(lambda: logged(track, "file_refused"))
+        await until(lambda: track.logged("file_refused"))
         await listed(client, room)
         files.map("[other]\nroom_list = true")
         refused = None

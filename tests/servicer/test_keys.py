@@ -17,11 +17,12 @@ from livekit import api, rtc
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.participants import microphone, participant
+from tests.server_process import StartError
 from tests.servicer.commands import LIVE, TONE, publish, until
 from tests.servicer.principals import bearing
 from tests.servicer.refusals import read, refusal
 from tests.servicer.streams import events
-from tests.track_process import Client, TrackProcess, TrackStartError
+from tests.track_process import Client, TrackProcess
 from track.v1 import event_pb2, publication_pb2, server_info_pb2
 from track.v1.access_pb2 import TrackOperation
 from track_server.access.bounds import Bounds
@@ -121,7 +122,7 @@ async def test_keys_come_and_go_and_take_their_tokens_along(
         # What cannot be read changes nothing.
         write(path, {"no key": "at all"})
         async with asyncio.timeout(CHANGE_S):
-            while not any(line["event"] == "file_refused" for line in track.log()):
+            while not track.logged("file_refused"):
                 await asyncio.sleep(0.02)
         await asked(changed)
         await asked(first)
@@ -182,7 +183,7 @@ async def test_the_key_that_acts_is_exchanged_without_a_restart(
             await until_live(new, room_name, "after")
             seen = await stream.until("track_published", lambda found: found.participant_identity == "after")
             assert seen.room == room_name
-    assert not [line for line in track.log() if line["event"] == "media_worker_ended"]
+    assert not track.logged("media_worker_ended")
 
 
 async def until_live(client: Client, room: str, identity: str) -> None:
@@ -220,7 +221,7 @@ async def test_a_wrong_file_of_keys_ends_the_start_with_a_sentence(
     for wrong in ({}, {"no key": "at all"}):
         if wrong:
             write(path, wrong)
-        with pytest.raises(TrackStartError) as ended:
+        with pytest.raises(StartError) as ended:
             await start_track(livekit, {"TRACK_KEYS_FILE": str(path)})
         assert "TRACK_KEYS_FILE: " in str(ended.value)
         assert "Traceback" not in str(ended.value)

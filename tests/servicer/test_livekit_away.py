@@ -102,6 +102,9 @@ async def test_a_key_that_livekit_refuses_is_named_and_never_unauthenticated(
 ) -> None:
     wrong = "w" * 40
     track = await start_track(own_livekit, {**NO_WORKER, "LIVEKIT_API_SECRET": wrong})
+    # Also where it never was reached: readiness is looked at before the server says that it serves.
+    (line,) = track.logged("livekit_unreachable")
+    assert "check LIVEKIT_API_KEY and LIVEKIT_API_SECRET" in line["reason"]
     # Callers' tokens are held against the service's secret, whatever LiveKit's is.
     token = api.AccessToken(own_livekit.api_key, wrong).with_identity("admin")
     token = token.with_grants(api.VideoGrants(room_admin=True, room=room_name))

@@ -186,6 +186,18 @@ async def test_who_has_only_just_joined_is_not_thrown_out(admin: Client, livekit
             assert not gone.is_set()
 
 
+async def test_who_is_hidden_is_not_thrown_out(admin: Client, livekit: LiveKitProcess, room: str) -> None:
+    async with events(admin, room) as stream:
+        await stream.snapshot()
+        # This service's own: as long as the room is watched it would come back, and throw the publisher out in turn.
+        (watcher,) = await participants(livekit, room, hidden=True)
+        request = pb.PublishTrackRequest(room=room, spec=TONE, participant_identity=watcher)
+        refused = await refusal(admin.PublishTrack(request, timeout=20))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "IDENTITY_IN_USE")
+        assert await publications(admin, room) == []
+        assert await participants(livekit, room, hidden=True) == {watcher}
+
+
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one after the other"])
 async def test_a_request_id_publishes_once(admin: Client, room: str, at_once: bool) -> None:
     request = pb.PublishTrackRequest(room=room, spec=TONE, request_id="take-1")
@@ -209,7 +221,7 @@ async def test_the_wait_ends_before_the_deadline_and_what_was_asked_stays_asked(
     livekit = await start_livekit()
     track = await start_track(livekit, {"TRACK_MEDIA_WORKERS": "0"})
     async with track.client("admin", room_admin=True, room=room_name) as admin, existing_room(livekit, room_name):
-        answer = await admin.PublishTrack(pb.PublishTrackRequest(room=room_name, spec=TONE), timeout=1.5)
+        answer = await admin.PublishTrack(pb.PublishTrackRequest(room=room_name, spec=TONE), timeout=4)
         assert answer.stage == pb.STAGE_REQUESTED
         assert answer.evidence == pb.EVIDENCE_UNSPECIFIED
         assert answer.publication.state == pb.PUBLICATION_STATE_PENDING

@@ -133,7 +133,7 @@ async def test_a_stream_ends_with_its_token(track: TrackProcess, livekit: LiveKi
     claims = {
         "iss": livekit.api_key,
         "sub": "alice",
-        "exp": int(time.time()) + 4,
+        "exp": int(time.time()) + 6,
         "video": {"roomJoin": True, "room": room},
     }
     token = jwt.encode(claims, livekit.api_secret, algorithm="HS256")

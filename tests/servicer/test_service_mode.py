@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.access.authority import Authority
+from tests.access.service_mode.authority import Authority
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.participants import microphone, participant
@@ -23,7 +23,7 @@ from tests.servicer.commands import pattern, publish
 from tests.servicer.refusals import Refusal, read, refusal
 from tests.track_process import Client, TrackProcess
 from track.permission.v1 import permission_service_pb2 as permission_pb
-from track.v1 import access_pb2, event_pb2, publication_pb2, server_info_pb2, token_pb2, tracks_pb2
+from track.v1 import access_pb2, event_pb2, publication_pb2, server_info_pb2, token_pb2, track_pb2, tracks_pb2
 from track.v1.access_pb2 import Permission
 from track_server.health import SERVICE
 
@@ -131,8 +131,8 @@ async def connected(track: TrackProcess) -> None:
 
 async def metrics(track: TrackProcess) -> str:
     """What Prometheus would see."""
-    address = [entry for entry in track.log() if entry.get("event") == "serving"][-1]["metrics_address"]
-    async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as answer:
+    url = f"http://{track.metrics_address}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
         return await answer.text()
 
 
@@ -353,13 +353,13 @@ async def test_a_change_of_the_rules_takes_effect_on_the_next_call_and_ends_stre
             await service.rewrite(NOBODY_READS)
 
             # The service tells its streams in no order that we know: ours may come a moment later.
-            await until(lambda: _ends(client, room, "PERMISSION_DENIED"), seconds=5)
+            await until(lambda: _ends(client, room, "PERMISSION_DENIED"))
             with pytest.raises(grpc.aio.AioRpcError) as ended:
                 await drained(events)
             assert read(ended.value).code == DENIED
             await service.rewrite(ALL)
 
-            await until(lambda: _ends(client, room, ""), seconds=5)
+            await until(lambda: _ends(client, room, ""))
 
 
 async def test_a_lost_stream_empties_what_is_known(
@@ -406,6 +406,28 @@ async def test_what_is_to_be_published_is_kept_within_the_obligations(
         asked = [question for question in peer.questions if question.participant_identity == "alice-bot"]
         assert {question.permission for question in asked} == {PUBLISH}
         assert asked[-1].track.width == video.width
+
+
+async def test_a_token_is_made_within_the_obligations_and_livekit_too_is_told_of_their_sources(
+    livekit: LiveKitProcess, room: str, peer: PermissionPeer, start_track: StartTrack
+) -> None:
+    camera = track_pb2.TRACK_SOURCE_CAMERA
+    codecs = [publication_pb2.VIDEO_CODEC_H264]
+    obligations = token_pb2.PublishBounds(sources=[camera], codecs=codecs)
+    del peer.fails["IssueTrackToken"]
+    peer.issued = permission_pb.IssueTrackTokenResponse(
+        decision=permission_pb.DECISION_ALLOWED, obligations=obligations
+    )
+    track = await start_track(livekit, asking(peer))
+    await connected(track)
+    async with alice(track, room) as client:
+        wanted = token_pb2.CreateTrackTokenRequest(room=room, operation=access_pb2.TRACK_OPERATION_PUBLISH)
+        made = await client.CreateTrackToken(wanted, timeout=20)
+        assert (list(made.grants.can_publish_sources), made.bounds) == ([camera], obligations)
+        wanted.bounds.codecs.append(publication_pb2.VIDEO_CODEC_VP8)
+        # Nothing is left, and an empty list would bound nothing.
+        refused = await refusal(client.CreateTrackToken(wanted, timeout=20))
+        assert (refused.code, refused.fields) == (DENIED, ("bounds.codecs",))
 
 
 async def test_disagreements_are_reported_both_ways(
@@ -466,6 +488,12 @@ async def test_bearer_and_certificates_both_ways(
             if wrong:
                 assert (await refused_listing(client, room)).reason == "PERMISSION_SERVICE_UNAVAILABLE"
                 assert not await serving(track)
+                # A server that never had an answer says why, too.
+                await until(lambda: track.logged("permission_changes_lost"))
+                await until(lambda: track.logged("permission_service_unavailable"))
+                told = track.logged("permission_changes_lost") + track.logged("permission_service_unavailable")
+                assert all(line["reason"] for line in told), told
+                assert wrong != "bearer" or "UNAUTHENTICATED" in told[0]["reason"]
             else:
                 await connected(track)
                 await listing(client, room)

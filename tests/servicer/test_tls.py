@@ -15,11 +15,12 @@ from tests.chained_server import until
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.participants import microphone, participant
+from tests.server_process import StartError
 from tests.servicer.refusals import refusal
 from tests.servicer.rooms import existing_room
 from tests.servicer.streams import events
-from tests.servicer.tls import Files, asked, listed, logged, secure, shown, unreachable, until_shown
-from tests.track_process import TrackStartError
+from tests.servicer.tls import Files, asked, listed, secure, shown, unreachable, until_shown
+from track_server.__main__ import main
 from track_server.keys import parse_keys
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -53,8 +54,8 @@ async def test_a_certificate_is_exchanged_while_connections_stay(
         assert await shown(track, files.ca) == "CN=server"
         # Broken first: what was goes on.
         (files.directory / "server.pem").write_text("no certificate")
-        await until(lambda: logged(track, "file_refused"))
-        assert "TRACK_TLS_CERT" in logged(track, "file_refused")[0]["problem"]
+        await until(lambda: track.logged("file_refused"))
+        assert "TRACK_TLS_CERT" in track.logged("file_refused")[0]["problem"]
         assert await shown(track, files.ca) == "CN=server"
         files.serve(server_certificate(files.ca, "exchanged"))
         await until_shown(track, files.ca, "exchanged")
@@ -67,12 +68,14 @@ async def test_a_certificate_is_exchanged_while_connections_stay(
     # The other half of a pair that does not match is told, and not shown.
     issue("unmatched").write(files.directory, "other")
     (files.directory / "other.key").replace(files.directory / "server.key")
-    await until(lambda: len(logged(track, "file_refused")) == 2)
-    assert "TRACK_TLS_KEY" in logged(track, "file_refused")[1]["problem"]
+    await until(lambda: len(track.logged("file_refused")) == 2)
+    assert "TRACK_TLS_KEY" in track.logged("file_refused")[1]["problem"]
     assert await shown(track, files.ca) == "CN=exchanged"
 
 
-async def test_health_is_asked_over_tls(start_track: StartTrack, livekit: LiveKitProcess, files: Files) -> None:
+async def test_health_is_asked_over_tls(
+    start_track: StartTrack, livekit: LiveKitProcess, files: Files, capfd: pytest.CaptureFixture[str]
+) -> None:
     files.map("")
     track = await start_track(livekit, files.mtls)
     ca, _ = files.ca.write(files.directory, "ca")
@@ -88,14 +91,10 @@ async def test_health_is_asked_over_tls(start_track: StartTrack, livekit: LiveKi
         (whole[2:], 2),
         (["--tls-ca", "/no/such/file"], 2),
     ):
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "track_server", "health", "--address", track.address, *flags),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        _, text = await process.communicate()
-        assert process.returncode == status, (flags, text)
-        assert b"Traceback" not in text
+        assert await asyncio.to_thread(main, ["health", "--address", track.address, *flags]) == status, flags
+    said = capfd.readouterr()
+    assert said.out.count(": SERVING\n") == 2
+    assert "Traceback" not in said.err
 
 
 async def test_the_commands_of_the_readme_are_true(
@@ -150,7 +149,7 @@ async def test_wrong_settings_end_the_start_with_a_sentence(
     files.map("")
     paths = {"clients": str(files.directory / "clients.toml"), "ca_key": str(files.directory / "clients-ca.key")}
     given = {name: value.format(**paths) for name, value in change.items()}
-    with pytest.raises(TrackStartError) as ended:
+    with pytest.raises(StartError) as ended:
         await start_track(livekit, files.mtls | given)
     text = str(ended.value)
     assert says.format(**paths) in text

@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import grpc
 import jwt
 import pytest
 from livekit import rtc
+from livekit.protocol import rtc as signalling
 
 from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, microphone
@@ -74,6 +76,34 @@ async def test_a_token_for_publishing_publishes_what_it_names_and_does_nothing_e
         assert (await not_created(client, room=room, operation=PUBLISH)).code is DENIED
         ended = publication_pb2.UnpublishTrackRequest(room=room, publication_id=published.publication_id)
         await client.UnpublishTrack(ended, timeout=20)
+
+
+async def renewed(livekit: LiveKitProcess, token: str) -> str:
+    """The token that LiveKit sends a client that has just joined with that one."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{livekit.url}/rtc", params={"access_token": token, "protocol": "16"}) as socket,
+        asyncio.timeout(15),
+    ):
+        while not (response := signalling.SignalResponse.FromString((await socket.receive()).data)).refresh_token:
+            pass
+        return response.refresh_token
+
+
+async def test_a_token_that_livekit_renews_is_held_to_the_same_operation_and_bounds(
+    track: TrackProcess, livekit: LiveKitProcess, room: str
+) -> None:
+    bounds = token_pb2.PublishBounds(max_width=320)
+    async with speaker(track, room) as alice:
+        answer = await created(alice, room=room, operation=PUBLISH, sources=[CAMERA], bounds=bounds)
+    token = await renewed(livekit, answer.token)
+    assert token != answer.token
+    async with bearing(track, token) as client:
+        wide = publication_pb2.PublishTrackRequest(room=room, spec=pattern(640, 360), validate_only=True)
+        refused = await refusal(client.PublishTrack(wide, timeout=20))
+        assert (refused.code, refused.fields) == (DENIED, ("spec.video.width",))
+        assert (await refusal(client.ListTracks(tracks_pb2.ListTracksRequest(room=room)))).code is DENIED
+        assert (await not_created(client, room=room, operation=PUBLISH)).code is DENIED
 
 
 async def test_livekit_takes_the_token_and_holds_it_to_its_sources(
@@ -153,6 +183,19 @@ async def test_publications_stay_within_the_tokens_bounds(track: TrackProcess, r
             assert (refused.code, refused.fields) == (DENIED, (field,))
 
 
+async def test_livekit_too_is_told_of_the_sources_of_the_bounds(room: str, admin: Client) -> None:
+    bounds = token_pb2.PublishBounds(sources=[CAMERA])
+    answer = await created(admin, room=room, operation=PUBLISH, participant_identity="alice", bounds=bounds)
+    assert answer.grants.can_publish_sources == [CAMERA]
+    video = jwt.decode(answer.token, options={"verify_signature": False})["video"]
+    assert video["canPublishSources"] == ["camera"]
+    # What the bounds leave nothing of is no token; an empty list would bound nothing.
+    refused = await not_created(
+        admin, room=room, operation=PUBLISH, participant_identity="alice", sources=[MICROPHONE], bounds=bounds
+    )
+    assert (refused.code, refused.fields) == (DENIED, ("bounds.sources",))
+
+
 async def test_a_token_is_never_wider_than_the_rights_of_who_asks(track: TrackProcess, room: str) -> None:
     async with speaker(track, room, can_publish_sources=["microphone"], can_publish_data=False) as client:
         answer = await created(client, room=room, operation=PUBLISH)
@@ -181,6 +224,24 @@ async def test_a_token_for_data_publishes_data_alone(track: TrackProcess, room: 
         await publish(client, room, DATA)
         request = publication_pb2.PublishTrackRequest(room=room, spec=TONE)
         assert (await refusal(client.PublishTrack(request, timeout=20))).code is DENIED
+
+
+async def test_data_stays_within_the_bitrate_of_the_tokens_bounds(track: TrackProcess, room: str) -> None:
+    bounds = token_pb2.PublishBounds(max_bitrate_bps=8_000)
+    async with speaker(track, room) as client:
+        answer = await created(client, room=room, operation=PUBLISH, data=True, bounds=bounds)
+    async with bearing(track, answer.token) as client:
+        beyond = publication_pb2.DataInput(frames_per_second=20, frame_bytes=51)
+        request = publication_pb2.PublishTrackRequest(room=room, spec=publication_pb2.PublicationSpec(data=beyond))
+        refused = await refusal(client.PublishTrack(request, timeout=20))
+        assert (refused.code, refused.fields) == (DENIED, ("spec.data",))
+        for within in (
+            publication_pb2.DataInput(frames_per_second=20, frame_bytes=50),
+            publication_pb2.DataInput(frame_bytes=1_001),
+        ):
+            request.spec.data.CopyFrom(within)
+            request.validate_only = True
+            await client.PublishTrack(request, timeout=20)
 
 
 async def test_a_token_ends_when_it_is_said_to_and_never_after_the_callers(
@@ -221,3 +282,8 @@ async def test_a_token_ends_when_it_is_said_to_and_never_after_the_callers(
 async def test_bad_input_is_named(admin: Client, room: str, request_: dict[str, Any], field: str) -> None:
     refused = await not_created(admin, **({"room": room, "participant_identity": "bob"} | request_))
     assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, (field,))
+
+
+async def test_what_is_left_out_is_asked_for_by_name(admin: Client) -> None:
+    refused = await not_created(admin)
+    assert refused.message == "room: must not be empty; operation: must be set"

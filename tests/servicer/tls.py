@@ -13,7 +13,8 @@ import pytest
 from cryptography import x509
 
 from tests.certificates import Certificate, authority, server_certificate
-from tests.track_process import Client, TrackProcess, _Bearer
+from tests.server_process import bearing_token
+from tests.track_process import Client, TrackProcess
 from track.v1 import server_info_pb2, tracks_pb2
 
 
@@ -63,7 +64,7 @@ async def secure(
         track.address,
         grpc.ssl_channel_credentials(ca.pem, *pair),
         options=(("grpc.use_local_subchannel_pool", 1),),
-        interceptors=_Bearer(token).kinds() if token else [],
+        interceptors=bearing_token(token),
     ) as channel:
         yield Client(channel)
 
@@ -102,8 +103,3 @@ async def unreachable(call: Awaitable[Any]) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call
     assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-
-
-def logged(track: TrackProcess, event: str) -> list[dict[str, Any]]:
-    """Lines of that event."""
-    return [line for line in track.log() if line["event"] == event]

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-import time
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -261,9 +261,10 @@ async def test_a_full_disk_fails_those_who_write_and_the_store_works_again_once_
 
 async def test_the_loop_goes_on_while_the_disk_works(path: Path) -> None:
     async with SqliteStore(path) as store:
-        slow = asyncio.ensure_future(store._transactions.write(lambda connection: time.sleep(0.3)))
-        begin = time.monotonic()
+        release = threading.Event()
+        slow = asyncio.ensure_future(store._transactions.write(lambda connection: release.wait(20)))
         for _ in range(20):
             await asyncio.sleep(0.001)
-        assert time.monotonic() - begin < 0.25
-        await slow
+        assert not slow.done()
+        release.set()
+        assert await slow, "the loop stood still until the work gave up waiting for it"

@@ -1,5 +1,7 @@
 """Consistency tokens."""
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,8 +26,6 @@ def test_a_token_of_another_room_is_none() -> None:
 
 @given(st.integers(1, 2**64 - 1), st.integers(0, 14), st.integers(1, 255))
 def test_one_byte_changed_is_noticed(revision: int, place: int, change: int) -> None:
-    import base64
-
     raw = bytearray(base64.urlsafe_b64decode(token_of("demo", revision)))
     raw[place] ^= change
     with pytest.raises(InvalidConsistencyToken):

@@ -29,6 +29,12 @@ class Access(Protocol):
     async def require_each(self, principal: Principal, questions: Sequence[Question]) -> list[Bounds | TrackError]:
         """`require` for each, in order, with what it would raise in its place."""
 
+    async def review(self, asked: Sequence[tuple[Principal, Question]]) -> list[Bounds | TrackError]:
+        """For each, in order, `require`, or without a participant `admit`, with what it would raise in its place.
+
+        For many principals at once. All of it was allowed before.
+        """
+
     def refused(self, principal: Principal, question: Question, detail: str) -> None:
         """Is told that LiveKit refused, for lack of permission, what was allowed here. ``detail``: what was seen."""
 
@@ -50,6 +56,10 @@ class Open:
     async def require_each(self, principal: Principal, questions: Sequence[Question]) -> list[Bounds | TrackError]:
         """See Access."""
         return [UNBOUNDED] * len(questions)
+
+    async def review(self, asked: Sequence[tuple[Principal, Question]]) -> list[Bounds | TrackError]:
+        """See Access."""
+        return [UNBOUNDED] * len(asked)
 
     def refused(self, principal: Principal, question: Question, detail: str) -> None:
         """See Access."""

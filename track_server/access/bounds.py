@@ -94,6 +94,8 @@ def _narrower(a: Any, b: Any) -> Any:
 
 
 def _bitrate_field(described: Description) -> str:
+    if described.type == TrackType.TRACK_TYPE_DATA:
+        return "data"  # of frames, it is their size times their rate
     return f"{'audio' if described.type == TrackType.TRACK_TYPE_AUDIO else 'video'}.max_bitrate_bps"
 
 

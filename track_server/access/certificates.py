@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from track_server.access.principal import Grants, Principal
-from track_server.access.video_grants import grants_of
+from track_server.access.video_grants import SOURCES, grants_of
 from track_server.errors import Unauthenticated
 
 # Certificates remembered: a few KiB each.
@@ -27,7 +27,6 @@ _GRANTS: Final = {
     "can_publish_data": "canPublishData",
     "can_subscribe": "canSubscribe",
 }
-_SOURCES: Final = frozenset({"camera", "microphone", "screen_share", "screen_share_audio"})
 
 
 def parse_clients(text: str) -> dict[str, Principal]:
@@ -56,8 +55,8 @@ def _client(name: str, table: object) -> Principal:
     identity = table.get("identity", name)
     if not isinstance(identity, str) or not identity:
         raise ValueError(f'the identity of "{name}" must be a text')
-    if any(not isinstance(source, str) or source not in _SOURCES for source in _listed(table)):
-        raise ValueError(f'can_publish_sources of "{name}" must be of {", ".join(sorted(_SOURCES))}')
+    if any(not isinstance(source, str) or source not in SOURCES for source in _listed(table)):
+        raise ValueError(f'can_publish_sources of "{name}" must be of {", ".join(sorted(SOURCES))}')
     try:
         grants = grants_of({_GRANTS[key]: value for key, value in table.items() if key != "identity"})
     except ValueError as error:
@@ -108,7 +107,7 @@ class ClientCertificates:
             if len(self._principals) > _CACHE:
                 del self._principals[next(iter(self._principals))]
         if principal.expire_time is not None and now >= principal.expire_time:
-            raise Unauthenticated("The client certificate has expired.", cause="expired_certificate")
+            raise Unauthenticated("the client certificate has expired", cause="expired_certificate")
         return principal
 
     def maps(self, principal: Principal) -> bool:
@@ -117,22 +116,29 @@ class ClientCertificates:
         return mapped is not None and (mapped.identity, mapped.grants) == (principal.identity, principal.grants)
 
     def _find(self, pem: bytes) -> Principal:
-        try:
-            certificate = x509.load_pem_x509_certificate(pem)
-            names = names_of(certificate)
-        except Exception as error:  # TLS takes what a stricter parser may not
-            raise Unauthenticated("The client certificate is malformed.", cause="malformed_certificate") from error
+        names, expire_time = read_certificate(pem)
         for name in names:
             if name in self._clients:
-                return replace(self._clients[name], expire_time=certificate.not_valid_after_utc.timestamp())
+                return replace(self._clients[name], expire_time=expire_time)
         raise Unauthenticated(
-            "The client certificate is mapped to nobody: send a LiveKit access token, `authorization: Bearer TOKEN`.",
+            "the client certificate is mapped to nobody: send a LiveKit access token, `authorization: Bearer TOKEN`",
             cause="unknown_certificate",
         )
 
 
-def names_of(certificate: x509.Certificate) -> list[str]:
-    """The certificate's names: of its subject alternative name the URIs, then the DNS names; then common names."""
+def read_certificate(pem: bytes) -> tuple[list[str], float]:
+    """The names of a certificate that TLS has verified, and its end in seconds since 1970 UTC.
+
+    Names: of its subject alternative name the URIs, then the DNS names; then common names. Raises Unauthenticated.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        return _names(certificate), certificate.not_valid_after_utc.timestamp()
+    except Exception as error:  # TLS takes what a stricter parser may not
+        raise Unauthenticated("the client certificate is malformed", cause="malformed_certificate") from error
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
     try:
         alternative = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
     except x509.ExtensionNotFound:

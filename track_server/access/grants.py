@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from track.v1.access_pb2 import Permission
 from track.v1.track_pb2 import Participant
 from track_server.access import rules
-from track_server.access.bounds import Bounds
+from track_server.access.bounds import UNBOUNDED, Bounds
 from track_server.access.principal import Principal
 from track_server.access.question import Question
 from track_server.errors import PermissionDenied, TrackError
@@ -54,6 +54,24 @@ class GrantAccess:
                 answers.append(bounds)
             except TrackError as error:
                 answers.append(error)
+        return answers
+
+    async def review(self, asked: Sequence[tuple[Principal, Question]]) -> list[Bounds | TrackError]:
+        """See Access."""
+        answers: list[Bounds | TrackError] = [UNBOUNDED] * len(asked)
+        places: dict[bytes, list[int]] = {}
+        for place, (principal, question) in enumerate(asked):
+            if question.participant_identity:
+                places.setdefault(principal.fingerprint, []).append(place)
+            else:
+                try:
+                    rules.admit(principal, question.permission, question.room)
+                except TrackError as error:
+                    answers[place] = error
+        for group in places.values():
+            found = await self.require_each(asked[group[0]][0], [asked[place][1] for place in group])
+            for place, answer in zip(group, found, strict=True):
+                answers[place] = answer
         return answers
 
     def refused(self, principal: Principal, question: Question, detail: str) -> None:

@@ -2,9 +2,15 @@
 
 LiveKit ignores claims that it does not know: to it, the token is what its grants say. `{"operation": "publish",
 "bounds": {...}}`, bounds as the proto JSON of PublishBounds under the names of its fields.
+
+LiveKit also renews the token of whoever joins, at once and without claims that it does not know. What it keeps are the
+participant's attributes, so the claim is in one of them too: the holder cannot change it, for want of
+`canUpdateOwnMetadata`.
 """
 
+import json
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 from google.protobuf import json_format
@@ -15,6 +21,8 @@ from track_server.access.bounds import UNBOUNDED, Bounds
 
 CLAIM: Final = "track"
 """Its name."""
+ATTRIBUTE: Final = "track.operation"
+"""The attribute that has it as JSON."""
 
 _NAMES: Final = {
     TrackOperation.TRACK_OPERATION_PUBLISH: "publish",
@@ -30,6 +38,25 @@ def claim_of(operation: "TrackOperation.ValueType", bounds: Bounds = UNBOUNDED) 
     if bounds != UNBOUNDED:
         claim["bounds"] = json_format.MessageToDict(bounds.message(), preserving_proto_field_name=True)
     return claim
+
+
+def narrowing(operation: "TrackOperation.ValueType", bounds: Bounds = UNBOUNDED) -> dict[str, dict[str, Any]]:
+    """The claims that narrow a token to the operation, also once LiveKit has renewed it."""
+    claim = claim_of(operation, bounds)
+    return {CLAIM: claim, "attributes": {ATTRIBUTE: json.dumps(claim)}}
+
+
+def narrowed(claims: Mapping[str, Any]) -> tuple["TrackOperation.ValueType", Bounds]:
+    """What a token's claims narrow it to, unspecified where they do not; raises ValueError as `read_claim`."""
+    if CLAIM in claims:
+        return read_claim(claims[CLAIM])
+    attributes = claims.get("attributes")
+    if not isinstance(attributes, Mapping) or ATTRIBUTE not in attributes:
+        return TrackOperation.TRACK_OPERATION_UNSPECIFIED, UNBOUNDED
+    try:
+        return read_claim(json.loads(attributes[ATTRIBUTE]))
+    except (TypeError, RecursionError) as error:
+        raise ValueError("no JSON") from error
 
 
 def read_claim(claim: object) -> tuple["TrackOperation.ValueType", Bounds]:

@@ -88,6 +88,12 @@ class Principal:
         """The same for principals that decisions cannot tell apart."""
         return self.message.SerializeToString(deterministic=True)
 
+    @cached_property
+    def rights(self) -> bytes:
+        """The same for principals that may do the same, the bounds of their tokens included."""
+        bounds = self.bounds.message().SerializeToString(deterministic=True)
+        return len(bounds).to_bytes(4, "big") + bounds + self.fingerprint
+
 
 def anonymous() -> Principal:
     """The principal of all calls where the server runs without authentication."""

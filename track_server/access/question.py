@@ -1,6 +1,7 @@
 """What is asked of whoever decides."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from track.v1.access_pb2 import Permission
 from track_server.access.bounds import Description
@@ -43,4 +44,4 @@ class Touch:
         )
 
 
-EVERYTHING = Touch()
+EVERYTHING: Final = Touch()

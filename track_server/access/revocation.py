@@ -20,13 +20,17 @@ from track_server.access.access import Access
 from track_server.access.bounds import Bounds, Description
 from track_server.access.principal import Principal
 from track_server.access.question import EVERYTHING, Question, Touch
-from track_server.errors import PermissionDenied, TrackError, Unauthenticated
+from track_server.errors import PermissionDenied, PermissionsChanging, TrackError, Unauthenticated
 
 log = structlog.get_logger(__name__)
 
 _INTERVAL_S: Final = 1.0
 # Who cannot be asked about, because LiveKit or the permission service is away, is asked about again after so long.
 _RETRY_S: Final = 1.0
+# How long a stream goes on whose permission changes faster than it can be asked for.
+_DOUBT_S: Final = 1.0
+# More changes than that are looked at as one that touches everything.
+_TOUCHES: Final = 100
 _REMOVED: Final = "PARTICIPANT_REMOVED"
 
 
@@ -47,6 +51,8 @@ class _Stream:
     permission: "Permission.ValueType"
     room: str
     end: Callable[[TrackError], None]
+    doubted_since: float | None = None
+    """Since when nobody can tell whether it may go on, because permissions change; of the monotonic clock."""
 
 
 class Revocation:
@@ -67,7 +73,7 @@ class Revocation:
         self._clock = clock
         self._streams: set[_Stream] = set()
         self._sources: list[Callable[[], Iterable[Standing]]] = []
-        self._touches: list[Touch] = []
+        self._touches: dict[Touch, None] = {}
         self._touched = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -107,7 +113,9 @@ class Revocation:
 
     def changed(self, touch: Touch) -> None:
         """Permissions changed: what is touched is asked about again."""
-        self._touches.append(touch)
+        self._touches[touch] = None
+        if len(self._touches) > _TOUCHES:
+            self._touches = {EVERYTHING: None}
         self._touched.set()
 
     def happened(self, room: str, event: event_pb2.RoomEvent) -> None:
@@ -130,7 +138,7 @@ class Revocation:
     async def _look_at_streams(self) -> None:
         while True:
             try:
-                await self._review(EVERYTHING, only_unknown=True)
+                await self._review([EVERYTHING], only_unknown=True)
             except Exception:
                 log.exception("streams_not_reviewed")
             await asyncio.sleep(_INTERVAL_S)
@@ -139,9 +147,11 @@ class Revocation:
         while True:
             await self._touched.wait()
             self._touched.clear()
-            touches, self._touches = self._touches, []
+            # All that came while the last ones were looked at, at once: changes may come faster than that.
+            touches, self._touches = list(self._touches), {}
             try:
-                answered = await self._review_all(touches)
+                await self._review(touches)
+                answered = await self._review_standing(touches)
             except Exception:
                 log.exception("permissions_not_reviewed")
                 answered = False
@@ -149,13 +159,7 @@ class Revocation:
                 await asyncio.sleep(_RETRY_S)
                 self.changed(EVERYTHING)
 
-    async def _review_all(self, touches: Sequence[Touch]) -> bool:
-        for touch in touches:
-            await self._review(touch)
-        # All of them, also where one could not be asked about.
-        return all([await self._review_standing(touch) for touch in touches])
-
-    async def _review(self, touch: Touch, *, only_unknown: bool = False) -> None:
+    async def _review(self, touches: Sequence[Touch], *, only_unknown: bool = False) -> None:
         """Ends the streams among those touched whose permission is gone, or cannot be told any more.
 
         ``only_unknown``: leaves those alone whose permission is known to be there.
@@ -168,39 +172,30 @@ class Revocation:
             elif not self._vouches(principal):
                 stream.end(Unauthenticated("the API key or the client certificate counts no more", cause="withdrawn"))
             elif only_unknown and self._access.admitted(principal, stream.permission, stream.room):
-                continue
-            elif touch.touches(principal.identity, Question(stream.permission, stream.room)):
+                stream.doubted_since = None
+            elif _touched(touches, principal, Question(stream.permission, stream.room)):
                 groups.setdefault((principal.fingerprint, stream.permission, stream.room), []).append(stream)
-        await asyncio.gather(*(self._ask(group) for group in groups.values()))
+        asked = [(group[0].principal, Question(group[0].permission, group[0].room)) for group in groups.values()]
+        for group, answer in zip(groups.values(), await self._access.review(asked), strict=True):
+            for stream in group:
+                _settle(stream, answer)
 
-    async def _ask(self, streams: list[_Stream]) -> None:
-        first = streams[0]
-        try:
-            await self._access.admit(first.principal, first.permission, first.room)
-        except TrackError as error:
-            for stream in streams:
-                stream.end(error)
-
-    async def _review_standing(self, touch: Touch) -> bool:
+    async def _review_standing(self, touches: Sequence[Touch]) -> bool:
         """Ends what stands among what is touched and is no longer allowed; says whether all could be asked about."""
         standing = [
             found
             for source in self._sources
             for found in source()
-            if touch.touches(found.principal.identity, found.question)
+            if _touched(touches, found.principal, found.question)
         ]
-        by_principal: dict[bytes, list[Standing]] = {}
-        for found in standing:
-            by_principal.setdefault(found.principal.fingerprint, []).append(found)
         answered = True
-        for group in by_principal.values():
-            answers = await self._access.require_each(group[0].principal, [found.question for found in group])
-            for found, answer in zip(group, answers, strict=True):
-                denial = _denial(found, answer)
-                if denial is not None:
-                    answered &= await self._end(found, denial)
-                elif isinstance(answer, TrackError):
-                    answered = False
+        answers = await self._access.review([(found.principal, found.question) for found in standing])
+        for found, answer in zip(standing, answers, strict=True):
+            denial = _denial(found, answer)
+            if denial is not None:
+                answered &= await self._end(found, denial)
+            elif isinstance(answer, TrackError):
+                answered = False
         return answered
 
     async def _end(self, found: Standing, error: PermissionDenied) -> bool:
@@ -217,7 +212,29 @@ class Revocation:
         except TrackError as trouble:
             log.warning("revocation_hindered", room=question.room, reason=trouble.message)
             return False
+        except Exception:
+            # The others must not wait for it.
+            log.exception("revocation_broke", room=question.room)
+            return False
         return True
+
+
+def _touched(touches: Sequence[Touch], principal: Principal, question: Question) -> bool:
+    return any(touch.touches(principal.identity, question) for touch in touches)
+
+
+def _settle(stream: _Stream, answer: Bounds | TrackError) -> None:
+    """Ends the stream unless it may go on. Where changes overtook the answer it has a moment: it is asked again."""
+    if isinstance(answer, PermissionsChanging):
+        now = time.monotonic()
+        if stream.doubted_since is None:
+            stream.doubted_since = now
+        if now - stream.doubted_since < _DOUBT_S:
+            return
+    elif isinstance(answer, Bounds):
+        stream.doubted_since = None
+        return
+    stream.end(answer)
 
 
 def _denial(found: Standing, answer: Bounds | TrackError) -> PermissionDenied | None:

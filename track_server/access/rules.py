@@ -55,7 +55,9 @@ def within_token(principal: Principal, permission: "Permission.ValueType", room:
     # Without a room the record is that of all rooms; the others are about none.
     of_no_room = permission in ROOMLESS and permission != Permission.PERMISSION_READ_AUDIT
     if not (of_no_room if room == "" else room == grants.room):
-        raise PermissionDenied("the access token is not about this room")
+        if room == "":
+            raise PermissionDenied("without a room it is about all of them, which needs roomList")
+        raise PermissionDenied("the caller's grants are not about this room")
 
 
 def admit(principal: Principal, permission: "Permission.ValueType", room: str) -> None:
@@ -66,7 +68,7 @@ def admit(principal: Principal, permission: "Permission.ValueType", room: str) -
     _within_operation(principal, permission)
     allows, needs = _RULES.get(permission, _NOBODY)
     if not ((principal.unrestricted and permission in _RULES) or allows(principal, room)):
-        raise PermissionDenied(f"the access token does not allow this: it needs {needs}")
+        raise PermissionDenied(f"the caller's grants do not allow this: it needs {needs}")
 
 
 def require(principal: Principal, question: Question, live: Participant | None = None) -> Bounds:
@@ -84,10 +86,10 @@ def require(principal: Principal, question: Question, live: Participant | None =
     described = question.described or _NOTHING
     grants = principal.grants
     if not _joins(grants, room) or principal.identity == "" or principal.identity != question.participant_identity:
-        raise PermissionDenied("the access token allows acting on its own participant only: others need roomAdmin")
+        raise PermissionDenied("the caller may act on its own participant only: others need roomAdmin")
     check = _TARGETS.get(permission)
     if check is None:
-        raise PermissionDenied("the access token does not allow this")
+        raise PermissionDenied("the caller's grants do not allow this")
     check(grants, described)
     if live is not None:
         try:
@@ -160,7 +162,8 @@ def _audits(principal: Principal, room: str) -> bool:
 
 
 def _hosts(principal: Principal, room: str) -> bool:
-    return principal.grants.agent
+    # LiveKit gives every agent that it sends into a room a token with `agent` and the room: those are no workers.
+    return principal.grants.agent and principal.grants.room == ""
 
 
 _PUBLISHING: Final = "roomAdmin of that room, or roomJoin of it with canPublish or canPublishData"
@@ -171,7 +174,7 @@ _RULES: Final = {
     Permission.PERMISSION_PUBLISH: _Rule(_publishes, _PUBLISHING),
     Permission.PERMISSION_MUTE: _Rule(_publishes, _PUBLISHING),
     Permission.PERMISSION_SUBSCRIBE: _Rule(_subscribes, "roomAdmin of that room, or roomJoin of it with canSubscribe"),
-    Permission.PERMISSION_HOST_MEDIA: _Rule(_hosts, "the agent grant"),
+    Permission.PERMISSION_HOST_MEDIA: _Rule(_hosts, "the agent grant, and no room"),
     Permission.PERMISSION_RESTRICT_TRACK: _Rule(_publishes, _PUBLISHING),
     Permission.PERMISSION_CREATE_TOKEN: _Rule(_enters, "roomAdmin or roomJoin of that room"),
     Permission.PERMISSION_READ_AUDIT: _Rule(_audits, "roomAdmin of that room, or roomList"),
@@ -184,19 +187,19 @@ def _joins(grants: Grants, room: str) -> bool:
 
 def _receives(grants: Grants, described: Description) -> None:
     if not grants.can_subscribe:
-        raise PermissionDenied("the access token does not allow this: it needs canSubscribe, or roomAdmin")
+        raise PermissionDenied("the caller's grants do not allow this: it needs canSubscribe, or roomAdmin")
 
 
 def _sends(grants: Grants, described: Description) -> None:
     if described.type == TrackType.TRACK_TYPE_DATA:
         if not grants.can_publish_data:
-            raise PermissionDenied("the access token does not allow this: it needs canPublishData, or roomAdmin")
+            raise PermissionDenied("the caller's grants do not allow this: it needs canPublishData, or roomAdmin")
         return
     if not grants.can_publish:
-        raise PermissionDenied("the access token does not allow this: it needs canPublish, or roomAdmin")
+        raise PermissionDenied("the caller's grants do not allow this: it needs canPublish, or roomAdmin")
     sources = grants.can_publish_sources
     if sources and described.source not in sources:
-        raise PermissionDenied("the access token does not allow this: canPublishSources does not list the source")
+        raise PermissionDenied("the caller's grants do not allow this: canPublishSources does not list the source")
 
 
 def _is_there(grants: Grants, described: Description) -> None:

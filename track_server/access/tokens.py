@@ -8,10 +8,8 @@ from typing import Any, Final, Protocol
 
 import jwt
 
-from track.v1.access_pb2 import TrackOperation
-from track_server.access.bounds import UNBOUNDED
 from track_server.access.certificates import ClientCertificates
-from track_server.access.operation import CLAIM, read_claim
+from track_server.access.operation import narrowed
 from track_server.access.principal import Principal, anonymous
 from track_server.access.video_grants import grants_of, text_of
 from track_server.errors import Unauthenticated
@@ -101,7 +99,7 @@ class TokenAuthenticator:
         if authorization is None:
             if certificate is None or self._certificates is None:
                 raise Unauthenticated(
-                    "Send a LiveKit access token in the metadata: `authorization: Bearer TOKEN`.", cause="missing"
+                    "send a LiveKit access token in the metadata: `authorization: Bearer TOKEN`", cause="missing"
                 )
             return self._certificates.principal(certificate, self._clock())
         if (principal := self.known(authorization)) is not None:
@@ -125,7 +123,7 @@ def bearer(authorization: str) -> str:
     """The token of an `authorization` value; the scheme's case does not matter. Raises Unauthenticated."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise _malformed("The metadata `authorization` must be `Bearer` and a LiveKit access token.")
+        raise _malformed("the metadata `authorization` must be `Bearer` and a LiveKit access token")
     return token.strip()
 
 
@@ -136,14 +134,12 @@ def verify(token: str, keys: KeyRing, now: float) -> tuple[Principal, float]:
     has one, the latter with a few seconds of leeway. ``now``: seconds since 1970 UTC.
     """
     if len(token) > _MAX_TOKEN_BYTES:
-        raise _malformed("The access token is too long.")
+        raise _malformed("the access token is too long")
     claims, key = _verified(token, keys)
     try:
         good_until = _time(claims["exp"])
         good_from = _time(claims.get("nbf", 0)) - _LEEWAY_S
-        operation, bounds = TrackOperation.TRACK_OPERATION_UNSPECIFIED, UNBOUNDED
-        if CLAIM in claims:
-            operation, bounds = read_claim(claims[CLAIM])
+        operation, bounds = narrowed(claims)
         principal = Principal(
             # LiveKit takes the token's id for the identity where it names none.
             identity=text_of(claims, "sub") or text_of(claims, "jti"),
@@ -156,9 +152,9 @@ def verify(token: str, keys: KeyRing, now: float) -> tuple[Principal, float]:
     except (ValueError, OverflowError) as error:
         raise _malformed() from error
     if now >= good_until:
-        raise Unauthenticated("The access token has expired.", cause="expired")
+        raise Unauthenticated("the access token has expired", cause="expired")
     if now < good_from:
-        raise Unauthenticated("The access token is not valid yet.", cause="not_yet_valid")
+        raise Unauthenticated("the access token is not valid yet", cause="not_yet_valid")
     return principal, good_until
 
 
@@ -186,7 +182,7 @@ def _verified(token: str, keys: KeyRing) -> tuple[dict[str, Any], ApiKey]:
     except jwt.InvalidSignatureError as error:
         raise _foreign("wrong_signature" if key is not None else "unknown_key") from error
     except jwt.MissingRequiredClaimError as error:
-        raise _malformed("The access token lacks an expiry or an issuer.") from error
+        raise _malformed("the access token lacks an expiry or an issuer") from error
     except Exception as error:  # whatever a parser makes of hostile input, the caller is nobody
         raise _malformed() from error
     if key is None or claims["iss"] != key.key:
@@ -195,19 +191,29 @@ def _verified(token: str, keys: KeyRing) -> tuple[dict[str, Any], ApiKey]:
 
 
 def _issuer(token: str) -> object:
-    """Whom the token names as its issuer, unverified and read leniently: it only chooses the key. Raises anything."""
+    """Whom the token names as its issuer, unverified and read leniently: it only chooses the key. Raises anything,
+    also where a name is there twice: parsers differ in which of the two counts, LiveKit's and ours included.
+    """
     payload = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).get("iss")
+    raw = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    return json.loads(raw, object_pairs_hook=_unique).get("iss")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is there twice")
+    return found
 
 
 def _foreign(cause: str) -> Unauthenticated:
     # The same whichever it was: a stranger is not told the names of the keys.
     return Unauthenticated(
-        "The access token was issued under another API key, or not signed with this server's secret.", cause=cause
+        "the access token was issued under another API key, or not signed with this server's secret", cause=cause
     )
 
 
-def _malformed(message: str = "The access token is malformed.") -> Unauthenticated:
+def _malformed(message: str = "the access token is malformed") -> Unauthenticated:
     return Unauthenticated(message, cause="malformed")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
+import jwt
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from track.permission.v1 import permission_service_pb2
@@ -13,10 +14,10 @@ from track.v1.access_pb2 import Permission, TrackOperation
 from track.v1.track_pb2 import TrackSource, TrackType
 from track_server.access.access import Access
 from track_server.access.bounds import UNBOUNDED, Bounds, Description
-from track_server.access.operation import CLAIM, claim_of
+from track_server.access.operation import narrowing
 from track_server.access.principal import Grants, Principal
 from track_server.access.question import Question
-from track_server.access.video_grants import video_of
+from track_server.access.video_grants import beyond_reading, video_of
 from track_server.errors import (
     InvalidField,
     PermissionDenied,
@@ -87,7 +88,7 @@ class TrackTokens:
         bounds = bounds.within(Bounds.of(request.bounds))
         now = self._clock()
         expire = _expiry(now, request.ttl.ToTimedelta().total_seconds() or DEFAULT_TTL_S, principal.expire_time)
-        made = Principal(identity, grants, expire, operation=request.operation, bounds=bounds)
+        made = Principal(identity, _heeding(grants, bounds), expire, operation=request.operation, bounds=bounds)
         issued = await self._issue(principal, made, request.room, int(expire - now))
         if isinstance(issued, Principal):
             return self._answer(issued, self._sign(_claims(issued, now)))
@@ -112,7 +113,8 @@ class TrackTokens:
             return made
         if answer.token:
             return answer.token
-        return replace(made, bounds=made.bounds.within(Bounds.of(answer.obligations)))
+        bounds = made.bounds.within(Bounds.of(answer.obligations))
+        return replace(made, grants=_heeding(made.grants, bounds), bounds=bounds)
 
     def _checked(self, token: str, wanted: Principal) -> Principal:
         """The principal of a token that the issuer made. It must be no wider than what was asked for."""
@@ -120,7 +122,8 @@ class TrackTokens:
             found = self._verify(token)
         except Unauthenticated as error:
             raise PermissionServiceUnavailable("the permission service made a token that cannot be used") from error
-        if not _no_wider(found, wanted):
+        claims = jwt.decode(token, options={"verify_signature": False})  # verified a moment ago
+        if beyond_reading(claims) or not _no_wider(found, wanted):
             raise PermissionServiceUnavailable("the permission service made a token that is wider than was asked for")
         return found
 
@@ -192,6 +195,21 @@ def _refuse_foreign_options(request: token_pb2.CreateTrackTokenRequest) -> None:
             raise InvalidField("only tokens for publishing have it", field=field)
 
 
+def _heeding(grants: Grants, bounds: Bounds) -> Grants:
+    """The grants without the sources that the bounds leave out, to which LiveKit too can hold a client.
+
+    Raises PermissionDenied where the bounds leave nothing: an empty list would be read as no bound.
+    """
+    if bounds.codecs is not None and not bounds.codecs:
+        raise PermissionDenied("the bounds leave no codec to publish with", field="bounds.codecs")
+    if bounds.sources is None or not grants.can_publish:
+        return grants
+    left = grants.can_publish_sources & bounds.sources
+    if not left:
+        raise PermissionDenied("the bounds leave no source to publish", field="bounds.sources")
+    return replace(grants, can_publish_sources=left)
+
+
 def _expiry(now: float, ttl_s: float, callers: float | None) -> int:
     """When the token ends, in whole seconds since 1970 UTC: never after the caller's own."""
     wanted = now + ttl_s
@@ -204,7 +222,7 @@ def _claims(made: Principal, now: float) -> dict[str, Any]:
         "nbf": int(now),
         "exp": int(made.expire_time or 0),
         "video": video_of(made.grants),
-        CLAIM: claim_of(made.operation, made.bounds),
+        **narrowing(made.operation, made.bounds),
     }
 
 

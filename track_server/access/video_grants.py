@@ -6,12 +6,45 @@ from typing import Any, Final
 from track.v1.track_pb2 import TrackSource
 from track_server.access.principal import Grants
 
-_NAMES: Final = {
+SOURCES: Final = {
     "camera": TrackSource.TRACK_SOURCE_CAMERA,
     "microphone": TrackSource.TRACK_SOURCE_MICROPHONE,
     "screen_share": TrackSource.TRACK_SOURCE_SCREEN_SHARE,
     "screen_share_audio": TrackSource.TRACK_SOURCE_SCREEN_SHARE_AUDIO,
 }
+"""By LiveKit's names for them."""
+
+_READ: Final = frozenset(
+    {
+        "room",
+        "roomJoin",
+        "roomAdmin",
+        "roomList",
+        "canPublish",
+        "canPublishSources",
+        "canPublishData",
+        "canSubscribe",
+        "agent",
+    }
+)
+# Claims of LiveKit's tokens, and of JSON Web Tokens, that grant nothing by themselves.
+_HARMLESS: Final = frozenset(
+    {
+        "iss",
+        "sub",
+        "identity",
+        "aud",
+        "exp",
+        "nbf",
+        "iat",
+        "jti",
+        "name",
+        "metadata",
+        "attributes",
+        "video",
+        "track",
+    }
+)
 
 
 def grants_of(video: object) -> Grants:
@@ -42,7 +75,7 @@ def _sources(names: object) -> "frozenset[TrackSource.ValueType]":
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("canPublishSources is no list of names")
     # A name that LiveKit does not know is the unknown source to it, never "all sources", which the empty set means.
-    return frozenset(_NAMES.get(name.lower(), TrackSource.TRACK_SOURCE_UNSPECIFIED) for name in names)
+    return frozenset(SOURCES.get(name.lower(), TrackSource.TRACK_SOURCE_UNSPECIFIED) for name in names)
 
 
 def _flag(claims: Mapping[str, Any], name: str, *, default: bool) -> bool:
@@ -65,6 +98,18 @@ def text_of(claims: Mapping[str, Any], name: str) -> str:
     return value
 
 
+def beyond_reading(claims: Mapping[str, Any]) -> list[str]:
+    """What a token's claims may give its holder at LiveKit that `grants_of` does not read: their names, in order.
+
+    Whatever is not known to give nothing counts.
+    """
+    video = claims.get("video") or {}
+    grants = [f"video.{name}" for name, value in video.items() if value and name not in _READ]
+    ordinary = claims.get("kind") == "standard"
+    others = [name for name, value in claims.items() if value and name not in _HARMLESS]
+    return sorted([*grants, *(name for name in others if not (name == "kind" and ordinary))])
+
+
 def video_of(grants: Grants) -> dict[str, Any]:
     """The claim `video` of a participant with those grants. What it may not do is said: LiveKit's defaults allow it."""
     video: dict[str, Any] = {
@@ -76,5 +121,5 @@ def video_of(grants: Grants) -> dict[str, Any]:
         "canUpdateOwnMetadata": False,
     }
     if grants.can_publish_sources:
-        video["canPublishSources"] = [name for name, source in _NAMES.items() if source in grants.can_publish_sources]
+        video["canPublishSources"] = [name for name, source in SOURCES.items() if source in grants.can_publish_sources]
     return video

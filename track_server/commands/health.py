@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from track_server.config import Listening, SettingsError, is_loopback, split_address
-from track_server.filewatch import read_file
+from track_server.pem import read_authorities, read_pair
 
 
 def ask(
@@ -27,7 +27,10 @@ def ask(
     files; without ``tls_ca`` the server is asked in clear text. ``tls_name``: the name that its certificate must have,
     None for its host.
     """
-    host, port = split_address(address or Listening.load().listen)
+    try:
+        host, port = split_address(address or Listening.load().listen)
+    except ValueError as error:
+        raise SettingsError([f"--address {error}."]) from error
     # A server that listens on every interface is asked on this machine.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -59,11 +62,11 @@ def _credentials(ca: str | None, cert: str | None, key: str | None, name: str | 
         return None
     if bool(cert) != bool(key):
         raise SettingsError(["--tls-cert and --tls-key go together."])
-    return grpc.ssl_channel_credentials(_pem("--tls-ca", ca), _pem("--tls-key", key), _pem("--tls-cert", cert))
-
-
-def _pem(flag: str, path: str | None) -> bytes | None:
     try:
-        return read_file(Path(path)).raw if path else None
+        authorities = read_authorities(Path(ca), "--tls-ca")
+        if not (cert and key):
+            return grpc.ssl_channel_credentials(authorities)
+        chain, private, _ = read_pair(Path(cert), Path(key), ("--tls-cert", "--tls-key"))
     except ValueError as error:
-        raise SettingsError([f"{flag}: {error}."]) from error
+        raise SettingsError([f"{error}."]) from error
+    return grpc.ssl_channel_credentials(authorities, private, chain)

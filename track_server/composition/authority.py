@@ -10,7 +10,7 @@ from track_server.access.certificates import ClientCertificates
 from track_server.access.grants import GrantAccess
 from track_server.access.question import Touch
 from track_server.access.revocation import Revocation
-from track_server.access.service import ServiceAccess, service_access
+from track_server.access.service_mode.access import ServiceAccess, service_access
 from track_server.access.tokens import Authenticator, TokenAuthenticator, Unguarded, verify
 from track_server.access.track_tokens import TrackTokens
 from track_server.composition.foundation import Foundation

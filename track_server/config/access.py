@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from track_server.config.environment import Environment, is_loopback, split_address, wrong
+from track_server.config.environment import Environment, checked_bearer, is_loopback, split_address, wrong
 
 AuthMode = Literal["token", "service", "off"]
 
@@ -91,10 +91,7 @@ class AccessSettings(Environment):
     @field_validator("permission_token")
     @classmethod
     def _check_permission_token(cls, value: SecretStr) -> SecretStr:
-        token = value.get_secret_value()
-        if not token.isascii() or not token.isprintable() or token.strip() != token:
-            raise wrong("must be printable ASCII without spaces around it, for it is sent in metadata")
-        return value
+        return checked_bearer(value)
 
     @model_validator(mode="after")
     def _permission_tls_is_whole(self) -> Self:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -96,7 +96,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def checked_bearer(value: SecretStr) -> SecretStr:
+    """A bearer token that metadata can carry, or none. Raises ValueError."""
+    token = value.get_secret_value()
+    if not token.isascii() or not token.isprintable() or token.strip() != token:
+        raise wrong("must be printable ASCII without spaces around it, for it is sent in metadata")
+    return value
+
+
 def checked_url(value: str, *, schemes: tuple[str, ...], example: str) -> str:
+    """The URL, of one of ``schemes``, without the slash at its end. Raises ValueError that names the ``example``."""
     parts = urlsplit(value)
     try:
         valid = parts.scheme in schemes and bool(parts.hostname) and not (parts.query or parts.fragment)

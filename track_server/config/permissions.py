@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from track_server.config.environment import is_loopback, split_address, wrong
+from track_server.config.environment import checked_bearer, is_loopback, split_address, wrong
 from track_server.config.log import LogSettings
 
 
@@ -55,10 +55,7 @@ class PermissionServiceSettings(LogSettings):
     @field_validator("permission_token")
     @classmethod
     def _check_token(cls, value: SecretStr) -> SecretStr:
-        token = value.get_secret_value()
-        if not token.isascii() or not token.isprintable() or token.strip() != token:
-            raise wrong("must be printable ASCII without spaces around it, for it is sent in metadata")
-        return value
+        return checked_bearer(value)
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

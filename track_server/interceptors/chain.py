@@ -95,9 +95,13 @@ class Chain:
     ) -> None:
         await self.aclose()
 
+    async def finish(self) -> None:
+        """End the mutations that still run: a moment to finish, then cancelled."""
+        await self._idempotency.aclose()
+
     async def aclose(self) -> None:
         """End the mutations that still run, and write the lines of the log that wait. May be called twice."""
-        await self._idempotency.aclose()
+        await self.finish()
         if self._recorder is not None:
             await self._recorder.aclose()
         self._log.flush()

@@ -77,7 +77,8 @@ class Call:
             size += len(name) + len(value)
             if name == "authorization":
                 if isinstance(value, str):
-                    self.authorization = value
+                    # As HTTP joins them, which is no valid one: a proxy may have looked at the other.
+                    self.authorization = value if self.authorization is None else f"{self.authorization}, {value}"
             elif name == REQUEST_ID and isinstance(value, str) and _SANE_ID(value):
                 self.request_id = value
         self.header_bytes = size

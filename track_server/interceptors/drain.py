@@ -9,8 +9,6 @@ from track_server.interceptors.context import Call, Handler
 from track_server.interceptors.method import Method
 from track_server.interceptors.streams import OpenStreams
 
-# Callers' own service. Probes are answered to the last, and media sessions are needed by calls that still run.
-_DRAINED: Final = "track.v1."
 _RETRY_S: Final = 1.0
 _LAST_WORD_S: Final = 0.1
 
@@ -33,7 +31,7 @@ class Draining:
         Unary calls that run go on. Health, reflection and MediaService go on altogether.
         """
         self._active = True
-        self.streams.end(_drained, _draining())
+        self.streams.end(lambda method: method.for_callers, _draining())
 
     async def end_probes(self) -> None:
         """End the streams of health and reflection, a moment after the last health was told, so that it arrives."""
@@ -47,7 +45,7 @@ class Draining:
 
     def wrap(self, method: Method, inner: Handler) -> Handler:
         """See Concern."""
-        if not _drained(method):
+        if not method.for_callers:
             return inner
 
         def handle(request: Any, call: Call) -> Awaitable[Any]:
@@ -56,10 +54,6 @@ class Draining:
             return inner(request, call)
 
         return handle
-
-
-def _drained(method: Method) -> bool:
-    return method.service.startswith(_DRAINED)
 
 
 def _draining() -> errors.Draining:

@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 _KIND: Final = "request"
 _KEPT_S: Final = 24 * 3600.0
 _DIGEST_BYTES: Final = 32
-_CLOSE_S: Final = 5.0
+# On top of the time that all calls have to end.
+_CLOSE_S: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class _Running:
 
 
 class Idempotency:
-    """Runs each mutation once per principal, RPC and `request_id`. `async with` owns what runs.
+    """Runs each mutation once per principal (identity and rights), RPC and `request_id`. `async with` owns what runs.
 
     ``store``: None where no mutation is served. ``clock`` gives seconds since 1970 UTC.
     """
@@ -79,8 +80,7 @@ class Idempotency:
             if not request.request_id or request.validate_only:
                 call.operation_key = os.urandom(16).hex()
                 return await inner(request, call)
-            identity, room = call.caller.scope
-            key = call.operation_key = operation_key(identity, room, method.path, request.request_id)
+            key = call.operation_key = operation_key(call.caller.rights, method.path, request.request_id)
             contents = contents_digest(request)
             running = self._running.get(key)
             if running is None:
@@ -98,7 +98,7 @@ class Idempotency:
                 return await asyncio.shield(running.task)
             except asyncio.CancelledError:
                 if running.task.cancelled():
-                    raise Draining("The server is shutting down.") from None
+                    raise Draining("the server is shutting down") from None
                 raise
 
         return handle
@@ -135,11 +135,14 @@ class Idempotency:
             task.exception()  # whoever waits raises it; where all are gone, it is nobody's
 
 
-def operation_key(identity: str, room: str, path: str, request_id: str) -> str:
-    """What names a mutation: SHA-256 over who calls, which RPC, and the `request_id`, in hexadecimal."""
+def operation_key(rights: bytes, path: str, request_id: str) -> str:
+    """What names a mutation: SHA-256 over who calls, which RPC, and the `request_id`, in hexadecimal.
+
+    ``rights``: `Principal.rights`, not the identity alone: whoever has a lesser token of the same identity must not be
+    handed the answer that a greater one was given.
+    """
     digest = hashlib.sha256()
-    for part in (identity, room, path, request_id):
-        raw = part.encode()
+    for raw in (rights, path.encode(), request_id.encode()):
         digest.update(len(raw).to_bytes(4, "big") + raw)
     return digest.hexdigest()
 
@@ -153,4 +156,4 @@ def contents_digest(request: Any) -> bytes:
 
 
 def _reused() -> RequestIdReused:
-    return RequestIdReused("The request_id was used before with other contents.", field="request_id")
+    return RequestIdReused("the request_id was used before with other contents", field="request_id")

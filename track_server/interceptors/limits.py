@@ -1,4 +1,8 @@
-"""Calls beyond a limit are refused, each as early as it is known for whom it counts. See docs/limits.md."""
+"""Calls beyond a limit are refused, each as early as it is known for whom it counts. See docs/limits.md.
+
+Those of TrackService alone: probes must be answered whatever the load, and media sessions carry out what was granted
+already.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Hashable
@@ -12,8 +16,6 @@ from track_server.interceptors.method import Method
 from track_server.limits.counts import Counts
 from track_server.limits.rates import Rates
 
-# Probes must be answered whatever the load, and media sessions carry out what was granted already.
-_LIMITED: Final = "track.v1."
 # How soon a place becomes free is not known: calls end within seconds, streams when their readers go.
 _RETRY_CALL_S: Final = 1.0
 _RETRY_STREAM_S: Final = 5.0
@@ -34,7 +36,7 @@ class ServerLimits:
 
     def wrap(self, method: Method, inner: Handler) -> Handler:
         """See Concern."""
-        if not _limited(method):
+        if not method.for_callers:
             return inner
         most_header, most_request = self._limits.max_header_bytes, self._limits.max_request_bytes
         most_calls, age_s = self._limits.max_concurrent_calls, self._limits.max_connection_age_seconds
@@ -71,7 +73,7 @@ class ServerLimits:
                     raise ConnectionTooOld(age_s) from None
                 raise
 
-        return streaming if _streams(method) else unary
+        return streaming if method.streams else unary
 
 
 class PrincipalLimits:
@@ -86,7 +88,7 @@ class PrincipalLimits:
 
     def wrap(self, method: Method, inner: Handler) -> Handler:
         """See Concern."""
-        if not _limited(method):
+        if not method.for_callers:
             return inner
         calls, most_calls = self._calls, self._calls.most
         own, all_calls, limits = self._own.take, self._all.take, self._limits
@@ -117,7 +119,7 @@ class PrincipalLimits:
             _open(self._streams, scope, "max_streams_per_principal", _name(call.caller))
             return inner(request, call)
 
-        return streaming if _streams(method) else unary
+        return streaming if method.streams else unary
 
 
 class RoomLimits:
@@ -130,9 +132,9 @@ class RoomLimits:
 
     def wrap(self, method: Method, inner: Handler) -> Handler:
         """See Concern."""
-        if not _limited(method) or not method.has_room:
+        if not method.for_callers or not method.has_room:
             return inner
-        take, streams = self._calls.take, _streams(method)
+        take, streams = self._calls.take, method.streams
 
         def handle(request: Any, call: Call) -> Awaitable[Any]:
             if wait_s := take(call.room, call.started):
@@ -156,18 +158,10 @@ class StrangerLimits:
 
     def admit(self, call: Call) -> None:
         """Returns where the call's token may be verified now; else raises LimitExceeded."""
-        if call.authorization is None or not _limited(call.method):
+        if call.authorization is None or not call.method.for_callers:
             return
         if wait_s := self._tokens.take(None, call.started):
             raise _too_often("max_authentications_per_second", self._most, SERVER, wait_s)
-
-
-def _limited(method: Method) -> bool:
-    return method.service.startswith(_LIMITED)
-
-
-def _streams(method: Method) -> bool:
-    return method.request_streaming or method.response_streaming
 
 
 def _open(streams: Counts, key: Hashable, limit: str, subject: str) -> None:

@@ -100,7 +100,7 @@ def _event(line: _Line) -> dict[str, Any]:
         event["identity"] = principal.identity
     if room:
         event["room"] = room
-    if method.request_streaming or method.response_streaming:
+    if method.streams:
         event["sent"] = sent
         event["received"] = received
     if code:

@@ -15,6 +15,8 @@ OPEN_SERVICES: Final = frozenset(
     {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
 )
 
+_FOR_CALLERS: Final = "track.v1."
+
 
 class ContractError(Exception):
     """The contract, or how it is served, is not fit to be served; the text names the RPC. Ends the start."""
@@ -43,6 +45,16 @@ class Method:
     """Makes a request of its bytes."""
     encode: Callable[[Any], bytes]
     """Makes bytes of a response."""
+
+    @property
+    def for_callers(self) -> bool:
+        """Whether it is of TrackService, the callers' own. Not probes, nor what media workers and permissions need."""
+        return self.service.startswith(_FOR_CALLERS)
+
+    @property
+    def streams(self) -> bool:
+        """Whether one of its sides streams."""
+        return self.request_streaming or self.response_streaming
 
     @property
     def kind(self) -> str:

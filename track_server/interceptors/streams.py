@@ -44,7 +44,7 @@ class OpenStreams:
 
     def wrap(self, method: Method, inner: Handler) -> Handler:
         """See Concern."""
-        if not (method.request_streaming or method.response_streaming):
+        if not method.streams:
             return inner
         revocation = self._revocation if method.ours and method.has_room else None
 

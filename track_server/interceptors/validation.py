@@ -14,6 +14,17 @@ from track_server.interceptors.method import Method
 # Named in the message; BadRequest has more of them.
 _NAMED: Final = 3
 
+# Of what protovalidate says, what does not tell a caller what to do.
+_WORDS: Final = {
+    "must be at least 1 bytes": "must not be empty",
+    "must contain at least 1 item(s)": "must not be empty",
+    "must not be in list [0]": "must be set",
+    "value is required": "must be set",
+    "exactly one field is required in oneof": "one of its fields must be set",
+    "value must be one of the defined enum values": "must be one of the values that its enum defines",
+    "repeated value must contain unique items": "must not have the same value twice",
+}
+
 # Requests known to be valid, per RPC, and the longest that is remembered.
 _REMEMBERED: Final = 1024
 _REMEMBERED_BYTES: Final = 512
@@ -85,10 +96,10 @@ class Messages:
             try:
                 request = decode(raw)
             except DecodeError as error:
-                raise InvalidField(f"The request of {method.path} cannot be decoded.") from error
+                raise InvalidField(f"the request of {method.path} cannot be decoded") from error
             if validated and raw not in valid:
                 if violations := violations_of(request):
-                    raise InvalidRequest([(path_of(violation), violation.proto.message) for violation in violations])
+                    raise InvalidRequest([(path_of(violation), fault_of(violation)) for violation in violations])
                 if len(raw) <= _REMEMBERED_BYTES:
                     if len(valid) >= _REMEMBERED:
                         valid.clear()
@@ -96,6 +107,12 @@ class Messages:
             return request
 
         return read
+
+
+def fault_of(violation: Violation) -> str:
+    """What is wrong with the field, to follow its name."""
+    fault = violation.proto.message
+    return _WORDS.get(fault, fault)
 
 
 def path_of(violation: Violation) -> str:

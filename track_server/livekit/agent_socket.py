@@ -37,16 +37,16 @@ class AgentSocket:
         try:
             await self._socket.send_bytes(message.SerializeToString())
         except (aiohttp.ClientError, OSError) as error:
-            raise errors.LiveKitUnavailable("The connection to LiveKit broke.") from error
+            raise errors.LiveKitUnavailable("the connection to LiveKit broke") from error
 
     async def receive(self, within_s: float) -> agent.ServerMessage:
         """The next message; raises LiveKitUnavailable where none comes within `within_s` seconds."""
         try:
             frame = await self._socket.receive(timeout=within_s)
         except TimeoutError as error:
-            raise errors.LiveKitUnavailable("LiveKit fell silent.") from error
+            raise errors.LiveKitUnavailable("LiveKit fell silent") from error
         if frame.type is not aiohttp.WSMsgType.BINARY:
-            raise errors.LiveKitUnavailable("LiveKit closed the worker's connection.")
+            raise errors.LiveKitUnavailable("LiveKit closed the worker's connection")
         return agent.ServerMessage.FromString(frame.data)
 
 
@@ -56,9 +56,7 @@ async def connect(url: str, api_key: str, api_secret: str) -> AsyncIterator[Agen
 
     Raises LiveKitCredentials where it refuses the key, LiveKitUnavailable where it does not answer within 5 s.
     """
-    token = (
-        AccessToken(api_key, api_secret).with_grants(VideoGrants(agent=True)).with_ttl(datetime.timedelta(minutes=5))
-    )
+    token = AccessToken(api_key, api_secret).with_grants(VideoGrants(agent=True)).with_ttl(_TOKEN_LIFE)
     headers = {"Authorization": f"Bearer {token.to_jwt()}"}
     async with aiohttp.ClientSession() as session:
         try:
@@ -66,10 +64,10 @@ async def connect(url: str, api_key: str, api_secret: str) -> AsyncIterator[Agen
                 socket = await session.ws_connect(_endpoint(url), headers=headers)
         except aiohttp.WSServerHandshakeError as error:
             if error.status in (401, 403):
-                raise errors.LiveKitCredentials("LiveKit refuses this service's API key.") from error
-            raise errors.LiveKitUnavailable("LiveKit does not answer as LiveKit does.") from error
+                raise errors.LiveKitCredentials("LiveKit refuses this service's API key") from error
+            raise errors.LiveKitUnavailable("LiveKit does not answer as LiveKit does") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise errors.LiveKitUnavailable("LiveKit cannot be reached.") from error
+            raise errors.LiveKitUnavailable("LiveKit cannot be reached") from error
         try:
             yield AgentSocket(socket)
         finally:

@@ -40,6 +40,8 @@ class Audience:
         self._told = told
         self._audience = SessionAudience()
         self._restricted: frozenset[str] = frozenset()
+        self._leaving: set[str] = set()
+        """Restricted publications that are not desired any more, but are in the room still."""
         self._connection = 0
         """Counts the connections to LiveKit: a new one has forgotten what the one before was told."""
         self._connected = True
@@ -52,6 +54,7 @@ class Audience:
 
     def want(self, desired: SessionDesired) -> None:
         """Takes over what the server says."""
+        self._leaving |= self._restricted - {track.publication_id for track in desired.tracks}
         self._restricted = frozenset(track.publication_id for track in desired.tracks if track.restricted)
         if desired.HasField("audience"):
             self._audience = desired.audience
@@ -62,6 +65,11 @@ class Audience:
     def kick(self) -> None:
         """Says that something has changed: a track that was published is to be listed."""
         self._kick.set()
+
+    def left(self, publication_id: str) -> None:
+        """A publication that is not desired any more has been taken away."""
+        self._leaving.discard(publication_id)
+        self.kick()
 
     def restricts(self, publication_id: str) -> bool:
         """Whether not everybody may subscribe to it."""
@@ -90,7 +98,15 @@ class Audience:
         while True:
             await self._kick.wait()
             self._kick.clear()
-            if self._connected and not await self._tell(room):
+            if not self._connected:
+                continue
+            try:
+                told = await self._tell(room)
+            except Exception:
+                # Of the SDK's. Nobody else would say it, and restricted tracks would wait for ever.
+                log.exception("audience_not_told")
+                told = False
+            if not told:
                 await asyncio.sleep(_RETRY_S)
                 self.kick()
 
@@ -98,10 +114,13 @@ class Audience:
         """Says what is wanted now; returns whether LiveKit has it."""
         audience, connection = self._audience, self._connection
         guarded = frozenset(track.publication_id for track in audience.restricted)
+        closed = self._restricted | self._leaving
         if guarded:
-            wanted: Permissions | None = permissions_of(audience, self._sids(), self._restricted)
+            wanted: Permissions | None = permissions_of(audience, self._sids(), closed)
         else:
-            wanted = self._said if self._restricted else None
+            # Nothing is opened before the last restricted track is gone.
+            wanted = self._said if closed else None
+        opening = bool(self._leaving) and not guarded
         if wanted != self._said:
             say(room, wanted)
             if not await _answered(room) or connection != self._connection:
@@ -109,7 +128,7 @@ class Audience:
             self._said = wanted
         self._guarded = guarded
         self._wake()
-        if audience.revision:
+        if audience.revision and not opening:
             self._told(audience.revision)
         return True
 

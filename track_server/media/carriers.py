@@ -95,7 +95,7 @@ class MediaCarrier:
                 self._track, publish_options(self._spec, STREAM)
             )
         except PublishTrackError as error:
-            raise errors.PublishFailed("LiveKit or the media SDK did not publish the track.") from error
+            raise errors.PublishFailed("LiveKit or the media SDK did not publish the track") from error
 
     async def unpublish(self, room: rtc.Room) -> None:
         publication, self._publication = self._publication, None
@@ -164,7 +164,7 @@ class DataCarrier:
                 self._track = await room.local_participant.publish_data_track(name=self._name)
             except PublishDataTrackError as error:
                 if time.monotonic() > deadline:
-                    raise errors.PublishFailed("LiveKit or the media SDK did not publish the data track.") from error
+                    raise errors.PublishFailed("LiveKit or the media SDK did not publish the data track") from error
                 await asyncio.sleep(_NAME_FREE_S / 20)
 
     async def unpublish(self, room: rtc.Room) -> None:

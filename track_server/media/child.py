@@ -61,7 +61,7 @@ class Child:
         while line := await reader.readline():
             match decode(line):
                 case StartSession() as start:
-                    self._spawn(self._run(start), f"session-{start.job_id}")
+                    self._begin(start)
                 case SignWith(api_key, api_secret):
                     self._setup = dataclasses.replace(self._setup, api_key=api_key, api_secret=api_secret)
                     for session in self._sessions.values():
@@ -83,21 +83,32 @@ class Child:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, start: StartSession) -> None:
-        def leaving(error: str) -> None:
-            self._tell(SessionLeaving(start.job_id, error))
-
+    def _begin(self, start: StartSession) -> None:
+        """At once, not in the task: the next message may already be for the session, or Stop."""
+        job_id = start.job_id
         try:
             ticket = json_format.Parse(start.ticket, SessionTicket(), ignore_unknown_fields=True)
-            session = Session(start, ticket, self._setup, self._channels, leaving)
-            self._sessions[start.job_id] = session
+            session = Session(start, ticket, self._setup, self._channels, lambda error: self._leaving(job_id, error))
+        except Exception:
+            log.exception("session_broke", job_id=job_id)
+            self._leaving(job_id, "the media worker failed")
+            self._tell(SessionOver(job_id))
+            return
+        self._sessions[job_id] = session
+        self._spawn(self._run(job_id, session), f"session-{job_id}")
+
+    async def _run(self, job_id: str, session: Session) -> None:
+        try:
             await session.run()
         except Exception:
-            log.exception("session_broke", job_id=start.job_id)
-            leaving("The media worker failed.")
+            log.exception("session_broke", job_id=job_id)
+            self._leaving(job_id, "the media worker failed")
         finally:
-            self._sessions.pop(start.job_id, None)
-            self._tell(SessionOver(start.job_id))
+            del self._sessions[job_id]
+            self._tell(SessionOver(job_id))
+
+    def _leaving(self, job_id: str, error: str) -> None:
+        self._tell(SessionLeaving(job_id, error))
 
     def _tell(self, message: Message) -> None:
         self._writer.write(encode(message))
@@ -132,7 +143,7 @@ def die_with_parent() -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         log.warning("no_parent_death_signal", errno=ctypes.get_errno())
     if os.getppid() != parent or parent == 1:
-        sys.exit("The media worker is gone.")
+        sys.exit("the media worker is gone")
 
 
 def main() -> None:

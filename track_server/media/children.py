@@ -216,6 +216,6 @@ class Children:
             self._crashes = 1 if lived_s > _STEADY_S else self._crashes + 1
             log.error("media_child_crashed", pid=child.pid, status=status, sessions=len(child.sessions))
         for job_id in list(child.sessions):
-            self._leaving(job_id, "The media process ended.")
+            self._leaving(job_id, "the media process ended")
             self._over(job_id)
         self._keep_warm()

@@ -94,7 +94,7 @@ class HostedTrack:
             self._fail(error)
         except Exception as error:  # whatever the SDK or a decoder throws ends this track alone
             log.exception("hosted_track_broke", publication_id=self.desired.publication_id)
-            failure = errors.Internal("The media worker failed.")
+            failure = errors.Internal("the media worker failed")
             failure.__cause__ = error
             self._fail(failure)
         self._changed(self)
@@ -120,7 +120,7 @@ class HostedTrack:
                 live.set()
                 await asyncio.wait({producing, self._revoked}, return_when=asyncio.FIRST_COMPLETED)
                 if self._revoked.done():
-                    raise errors.TargetPermission("The participant may no longer publish this track.")
+                    raise errors.TargetPermission("the participant may no longer publish this track")
                 producing.result()
             finally:
                 producing.cancel()
@@ -134,7 +134,7 @@ class HostedTrack:
         room = await asyncio.shield(self._room)
         await self._passage(self.desired.publication_id)
         if self._revoked.done():
-            raise errors.TargetPermission("The participant may not publish this track.")
+            raise errors.TargetPermission("the participant may not publish this track")
         # Not to be cancelled half-way: the SDK would publish it all the same, and nobody would take it away.
         publishing = asyncio.create_task(carrier.publish(room), name=f"publish-{self.desired.publication_id}")
         try:

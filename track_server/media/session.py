@@ -123,7 +123,7 @@ class Session:
 
     def stop(self) -> None:
         """The worker shuts down."""
-        self._end(SessionEndReason.SESSION_END_REASON_WORKER_STOPPING, "The media worker shuts down.")
+        self._end(SessionEndReason.SESSION_END_REASON_WORKER_STOPPING, "the media worker shuts down")
 
     async def terminate(self) -> None:
         """LiveKit regards the job as over."""
@@ -132,7 +132,7 @@ class Session:
         # After a full reconnect the job belongs to a participant that the SDK has replaced: it ends, we do not.
         stale = not self._room.isconnected() or self._room.local_participant.sid != joined_as
         if not self._joined.done() or not stale:
-            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "LiveKit ended the job.")
+            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "LiveKit ended the job")
 
     def _end(self, reason: SessionEndReason.ValueType, detail: str) -> None:
         if not self._over.done():
@@ -152,7 +152,7 @@ class Session:
             await self._room.connect(self._start.url or self._setup.url, self._start.token, _ROOM_OPTIONS)
         except ConnectError as error:
             self._log.warning("session_join_failed", cause=str(error))
-            self._end(SessionEndReason.SESSION_END_REASON_CONNECTION_LOST, "LiveKit did not let the session join.")
+            self._end(SessionEndReason.SESSION_END_REASON_CONNECTION_LOST, "LiveKit did not let the session join")
         else:
             self._joined_as = self._room.local_participant.sid
             self._joined.set_result(self._room)
@@ -170,7 +170,7 @@ class Session:
     def _disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
         name = rtc.DisconnectReason.Name(reason)
         known = _REASONS.get(reason, SessionEndReason.SESSION_END_REASON_CONNECTION_LOST)
-        self._end(known, f"LiveKit ended the connection: {name}.")
+        self._end(known, f"LiveKit ended the connection: {name}")
 
     def _reconnecting(self) -> None:
         # Restricted tracks are taken away, and come back once LiveKit was told: on a new connection the SDK publishes
@@ -219,10 +219,10 @@ class Session:
         try:
             await self._attachment.run()
         except SupersededError:
-            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "The session has moved on.")
+            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "the session has moved on")
         except ServerAwayError:
             # Nobody would ever end it, and the server that comes back dispatches it anew where it is still wanted.
-            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "The server is away, so nobody owns the session.")
+            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "the server is away, so nobody owns the session")
 
     def _hello(self) -> SessionHello:
         return SessionHello(
@@ -237,7 +237,7 @@ class Session:
             case "desired" if not self._over.done():
                 self._reconcile(response.desired)
             case "stop":
-                self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "The server told it to stop.")
+                self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "the server told it to stop")
             case _:
                 pass
 
@@ -270,9 +270,9 @@ class Session:
         async def close() -> None:
             await track.aclose()
             if told:
-                report = HostedTrackReport(
-                    publication_id=track.desired.publication_id, state=HOSTED_TRACK_STATE_UNPUBLISHED
-                )
+                key = track.desired.publication_id
+                self._audience.left(key)
+                report = HostedTrackReport(publication_id=key, state=HOSTED_TRACK_STATE_UNPUBLISHED)
                 self._attachment.send(AttachRequest(track=report))
 
         task = self._spawn(close(), f"close-{track.desired.publication_id}")

@@ -17,6 +17,7 @@ from track_server.errors import (
     TrackNotFound,
 )
 from track_server.livekit.api import LiveKitApi, LiveKitRefusal
+from track_server.rooms.permissions import may_publish
 from track_server.rooms.reading import find_track
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
@@ -121,7 +122,7 @@ def _checked(live: LiveRoom, ref: tracks_pb2.TrackRef, field: str, *, muted: boo
     track = find_track(live.model.tracks, ref.track_sid, f"{field}.track_sid")
     if track.type == track_pb2.TRACK_TYPE_DATA:
         raise NotForDataTracks("LiveKit cannot mute data tracks", field=f"{field}.track_sid")
-    if not muted and not _may_publish(live.model.participants[track.participant_identity], track):
+    if not muted and not may_publish(live.model.participants[track.participant_identity], track.type, track.source):
         raise TargetPermission(
             f"participant {track.participant_identity!r} may not publish this source", field=f"{field}.track_sid"
         )
@@ -130,8 +131,3 @@ def _checked(live: LiveRoom, ref: tracks_pb2.TrackRef, field: str, *, muted: boo
 
 def _named(track: track_pb2.Track) -> tracks_pb2.TrackRef:
     return tracks_pb2.TrackRef(track_sid=track.sid, participant_identity=track.participant_identity)
-
-
-def _may_publish(participant: track_pb2.Participant, track: track_pb2.Track) -> bool:
-    allowed = participant.permission
-    return allowed.can_publish and (not allowed.can_publish_sources or track.source in allowed.can_publish_sources)

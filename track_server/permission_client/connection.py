@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -11,7 +10,7 @@ import structlog
 from grpc import aio
 
 from track_server.config import Settings, SettingsError, environment_name, is_loopback, split_address
-from track_server.filewatch import read_file
+from track_server.pem import read_authorities, read_pair
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +63,7 @@ class Connection:
         await self.aclose()
 
     async def renew(self) -> None:
-        """Takes another channel where the certificates have changed; one whose files cannot be read stays as it is."""
+        """Takes another channel where the certificates have changed; where the files are no good, what is stays."""
         if self._settings.permission_tls_ca is None:
             return
         try:
@@ -115,15 +114,13 @@ class Connection:
 def _read(settings: Settings) -> Certificates | None:
     if settings.permission_tls_ca is None:
         return None
-    return Certificates(
-        ca=_content(settings.permission_tls_ca, "permission_tls_ca"),
-        cert=_content(settings.permission_tls_cert, "permission_tls_cert") if settings.permission_tls_cert else None,
-        key=_content(settings.permission_tls_key, "permission_tls_key") if settings.permission_tls_key else None,
-    )
-
-
-def _content(path: Path, field: str) -> bytes:
+    cert, key = settings.permission_tls_cert, settings.permission_tls_key
+    names = environment_name("permission_tls_cert"), environment_name("permission_tls_key")
     try:
-        return read_file(path).raw
+        ca = read_authorities(settings.permission_tls_ca, environment_name("permission_tls_ca"))
+        if cert is None or key is None:
+            return Certificates(ca)
+        chain, private, _ = read_pair(cert, key, names)
     except ValueError as error:
-        raise SettingsError([f"{environment_name(field)}: {error}."]) from error
+        raise SettingsError([f"{error}."]) from error
+    return Certificates(ca, chain, private)

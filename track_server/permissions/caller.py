@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from cryptography import x509
-
-from track_server.access.certificates import names_of
+from track_server.access.certificates import read_certificate
 from track_server.access.principal import Principal
 from track_server.errors import Unauthenticated
 
@@ -51,7 +49,8 @@ class CallerAuthenticator:
             raise Unauthenticated(
                 "send this permission service's token: `authorization: Bearer TOKEN`", cause="missing"
             )
-        principal = _certified(certificate)
+        names, end = read_certificate(certificate)
+        principal = Principal(identity=_NAME, expire_time=end, certificate=names[0] if names else "")
         if self._expired(principal):
             raise Unauthenticated("the client certificate has expired", cause="expired_certificate")
         self._certified = certificate, principal
@@ -67,13 +66,3 @@ class CallerAuthenticator:
 
     def _expired(self, principal: Principal) -> bool:
         return principal.expire_time is not None and self._clock() >= principal.expire_time
-
-
-def _certified(pem: bytes) -> Principal:
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        names = names_of(certificate)
-        end = certificate.not_valid_after_utc.timestamp()
-    except Exception as error:  # TLS takes what a stricter parser may not
-        raise Unauthenticated("the client certificate is malformed", cause="malformed_certificate") from error
-    return Principal(identity=_NAME, expire_time=end, certificate=names[0] if names else "")

@@ -128,10 +128,11 @@ class LiveRules:
         try:
             raw = read_file(self._path).raw
             return raw, parse(raw)
+        except RulesError as error:
+            self._refused()
+            raise RulesError(f"{self._path}: {sentence}" for sentence in error.sentences) from error
         except ValueError as error:
             self._refused()
-            if isinstance(error, RulesError):
-                raise
             raise RulesError([str(error)]) from error
 
     def _take(self, read: tuple[bytes, RuleSet]) -> None:

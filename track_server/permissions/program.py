@@ -123,10 +123,10 @@ async def serve(settings: PermissionServiceSettings, events: EventWriter | None 
 
 @contextlib.asynccontextmanager
 async def _rules(settings: PermissionServiceSettings, metrics: PermissionMetrics) -> AsyncIterator[LiveRules]:
-    path = settings.permission_rules
     async with contextlib.AsyncExitStack() as stack:
         try:
-            rules = await stack.enter_async_context(LiveRules(path, metrics.refused))
+            rules = await stack.enter_async_context(LiveRules(settings.permission_rules, metrics.refused))
         except RulesError as error:
-            raise SettingsError([f"{path}: {sentence}." for sentence in error.sentences]) from error
+            setting = settings.variable("permission_rules")
+            raise SettingsError([f"{setting}: {sentence}." for sentence in error.sentences]) from error
         yield rules

@@ -5,9 +5,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import structlog
+
 from track.v1.publication_pb2 import Publication
 from track_server.publishing.lifecycle import ENDED
-from track_server.store.records import Store
+from track_server.store.records import Store, StoreError
+
+log = structlog.get_logger(__name__)
 
 _KIND: Final = "publication"
 
@@ -22,6 +26,8 @@ class Book:
         self._store = store
         self._announce = announce
         self._publications: dict[str, Publication] = {}
+        self._behind: dict[str, str] = {}
+        """Those whose record could not be written, with their rooms: they are tried again after the next write."""
         self._changed = asyncio.Event()
 
     async def load(self) -> None:
@@ -50,23 +56,28 @@ class Book:
         return [found for found in self.active() if found.room == room and found.participant_identity == identity]
 
     async def save(self, publication: Publication) -> None:
-        """Takes a new state at once; returns when it is stored."""
+        """Takes a new state at once; returns when it is stored. Raises StoreError; it is taken all the same."""
         before = self._publications.get(publication.publication_id)
-        if before == publication:
+        if before != publication:
+            self._purge()
+            self._publications[publication.publication_id] = publication
+            self._announce(before, publication)
+            self.wake()
+        elif publication.publication_id not in self._behind:
             return
-        self._purge()
-        self._publications[publication.publication_id] = publication
-        self._announce(before, publication)
-        self.wake()
-        expire = publication.expire_time.ToNanoseconds() / 1e9 if publication.HasField("expire_time") else None
-        await self._store.put(
-            _KIND, publication.room, publication.publication_id, publication.SerializeToString(), expire_time=expire
-        )
+        await self._write(publication.room, publication.publication_id)
+
+    async def take(self, publication: Publication) -> None:
+        """`save` of what has happened, whether it can be stored or not: the record follows when the store works."""
+        try:
+            await self.save(publication)
+        except StoreError as error:
+            log.warning("publication_not_stored", publication_id=publication.publication_id, reason=str(error))
 
     async def forget(self, publication: Publication) -> None:
-        """Takes it out, as if it had never been."""
+        """Takes it out, as if it had never been. Raises StoreError; it is taken out all the same."""
         self._publications.pop(publication.publication_id, None)
-        await self._store.delete(_KIND, publication.room, publication.publication_id)
+        await self._write(publication.room, publication.publication_id)
 
     def wake(self) -> None:
         """Lets those who wait in ``until`` look again."""
@@ -82,6 +93,30 @@ class Book:
         except TimeoutError:
             return condition()
         return True
+
+    async def _write(self, room: str, publication_id: str) -> None:
+        await self._write_one(room, publication_id)
+        for other, its_room in list(self._behind.items()):
+            try:
+                await self._write_one(its_room, other)
+            except StoreError:
+                return
+
+    async def _write_one(self, room: str, publication_id: str) -> None:
+        """Makes the record what is here."""
+        publication = self._publications.get(publication_id)
+        try:
+            if publication is None:
+                await self._store.delete(_KIND, room, publication_id)
+            else:
+                ends = publication.HasField("expire_time")
+                expire = publication.expire_time.ToNanoseconds() / 1e9 if ends else None
+                await self._store.put(_KIND, room, publication_id, publication.SerializeToString(), expire_time=expire)
+        except BaseException:
+            self._behind[publication_id] = room
+            raise
+        if self._publications.get(publication_id) is publication:
+            self._behind.pop(publication_id, None)
 
     def _purge(self) -> None:
         for publication_id in [key for key, found in self._publications.items() if _forgotten(found)]:

@@ -16,7 +16,7 @@ from track.v1.track_pb2 import Track, TrackSource, TrackType
 from track_server.access.bounds import Bounds
 from track_server.config.limits import LimitSettings
 from track_server.errors import LimitExceeded, PermissionDenied
-from track_server.publishing.spec import SIMULCAST_EDGE
+from track_server.publishing.spec import SIMULCAST_EDGE, data_bps
 
 # What LiveKit's SDK sends below the full layer, as its tracks declare (rtc 1.2.1): 320x180 and 640x360, or 240x180 and
 # 480x360 where the video is nearer to 4:3 than to 16:9.
@@ -56,7 +56,7 @@ def bitrate_bps(spec: PublicationSpec, kind: "TrackType.ValueType") -> int:
         case TrackType.TRACK_TYPE_AUDIO:
             return spec.audio.max_bitrate_bps * (2 if spec.audio.red else 1)
         case TrackType.TRACK_TYPE_DATA:
-            return _data_bps(spec)
+            return data_bps(spec)
         case _:
             return 0
 
@@ -85,7 +85,7 @@ class Capacity:
         for field, value in (
             ("spec.video.max_bitrate_bps", spec.video.max_bitrate_bps),
             ("spec.audio.max_bitrate_bps", spec.audio.max_bitrate_bps),
-            ("spec.data", _data_bps(spec) if kind == TrackType.TRACK_TYPE_DATA else 0),
+            ("spec.data", data_bps(spec) if kind == TrackType.TRACK_TYPE_DATA else 0),
         ):
             if value > limits.max_track_bitrate_bps:
                 raise LimitExceeded("max_track_bitrate_bps", limits.max_track_bitrate_bps, "track", field=field)
@@ -158,11 +158,6 @@ def _lower_layers_bps(video: VideoOptions, source: "TrackSource.ValueType") -> i
         return max(_MIN_SCREEN_LAYER_BPS, video.max_bitrate_bps // (4 * max(1, int(video.frames_per_second) // 3)))
     ratio = max(video.width, video.height) / min(video.width, video.height)
     return _LOWER_LAYERS_BPS["16:9" if ratio > _BETWEEN_THE_RATIOS else "4:3"]
-
-
-def _data_bps(spec: PublicationSpec) -> int:
-    size = len(spec.data.payload) or spec.data.frame_bytes
-    return round(size * 8 * spec.data.frames_per_second)
 
 
 def _bitrate_of(publication: Publication) -> int:

@@ -7,13 +7,14 @@ import structlog
 from google.protobuf import duration_pb2
 
 from track.media.v1 import media_service_pb2 as media
-from track.v1 import error_pb2, publication_pb2, track_pb2
+from track.v1 import error_pb2, publication_pb2
 from track.v1.publication_pb2 import Publication, PublicationEndCause
 from track_server.errors import PublishFailed, TrackError
 from track_server.publishing import lifecycle
 from track_server.publishing.book import Book
 from track_server.publishing.lifecycle import ENDED, LIVE, PENDING, RESTARTING, STARTING
 from track_server.rooms.model import Binding
+from track_server.rooms.permissions import may_publish
 from track_server.rooms.room import LiveRoom, now
 
 log = structlog.get_logger(__name__)
@@ -77,20 +78,20 @@ class Carried:
         """A worker has them now."""
         for publication in self.wanted():
             if publication.state in (PENDING, RESTARTING):
-                await self._book.save(lifecycle.untroubled(lifecycle.move(publication, STARTING, now())))
+                await self._book.take(lifecycle.untroubled(lifecycle.move(publication, STARTING, now())))
 
     async def lost(self) -> None:
         """The worker that had them is gone."""
         for publication in self.wanted():
             if publication.state in (STARTING, LIVE):
-                await self._book.save(lifecycle.move(publication, RESTARTING, now(), "the media worker was lost"))
+                await self._book.take(lifecycle.move(publication, RESTARTING, now(), "the media worker was lost"))
 
     async def trouble(self, error: TrackError) -> None:
         """They have to wait, for that reason."""
         log.warning("session_trouble", room=self._room, identity=self._identity, reason=error.message)
         for publication in self.wanted():
             if publication.state != LIVE:
-                await self._book.save(lifecycle.troubled(publication, error.problem()))
+                await self._book.take(lifecycle.troubled(publication, error.problem()))
 
     async def end_all(self, cause: PublicationEndCause.ValueType, error: TrackError | None = None) -> None:
         """All are over."""
@@ -122,7 +123,7 @@ class Carried:
         # That another SID was missed says nothing of this one.
         self._vanished_at.pop(publication.publication_id, None)
         self._bind(publication, track_sid)
-        await self._book.save(lifecycle.live(publication, track_sid, now()))
+        await self._book.take(lifecycle.live(publication, track_sid, now()))
 
     async def _failed(self, publication: Publication, problem: error_pb2.Problem) -> None:
         attempts = self._attempts.get(publication.publication_id, 0) + 1
@@ -138,14 +139,14 @@ class Carried:
         if publication.state == LIVE:
             publication = lifecycle.move(publication, RESTARTING, now(), why)
             publication = lifecycle.move(publication, STARTING, now())
-        await self._book.save(publication)
+        await self._book.take(publication)
         self._changed()
 
     async def _end(
         self, publication: Publication, cause: PublicationEndCause.ValueType, problem: error_pb2.Problem | None = None
     ) -> None:
         self._attempts.pop(publication.publication_id, None)
-        await self._book.save(lifecycle.end(publication, cause, now(), problem=problem))
+        await self._book.take(lifecycle.end(publication, cause, now(), problem=problem))
         self._changed()
 
     # What the room tells.
@@ -176,12 +177,12 @@ class Carried:
                 continue
             self._vanished_at.pop(publication.publication_id, None)
             if track.muted != publication.muted:
-                await self._book.save(lifecycle.muted(publication, track.muted))
+                await self._book.take(lifecycle.muted(publication, track.muted))
         return waiting
 
     async def _missing(self, live: LiveRoom, publication: Publication, at: float) -> bool:
         participant = live.model.participants.get(self._identity)
-        if participant is not None and not _may_publish(participant, publication):
+        if participant is not None and not may_publish(participant, publication.type, publication.spec.source):
             await self._end(publication, publication_pb2.PUBLICATION_END_CAUSE_PERMISSION_REVOKED)
             return False
         if at - self._vanished_at.setdefault(publication.publication_id, at) < VANISHED_GRACE_S:
@@ -194,11 +195,3 @@ class Carried:
 
 def _unknown_failure() -> error_pb2.Problem:
     return PublishFailed("the track could not be published").problem()
-
-
-def _may_publish(participant: track_pb2.Participant, publication: Publication) -> bool:
-    allowed = participant.permission
-    if publication.type == track_pb2.TRACK_TYPE_DATA:
-        return allowed.can_publish_data
-    sources = allowed.can_publish_sources
-    return allowed.can_publish and (not sources or publication.spec.source in sources)

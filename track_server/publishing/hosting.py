@@ -10,7 +10,8 @@ import structlog
 from track.media.v1 import media_service_pb2 as media
 from track.v1.publication_pb2 import Publication
 from track.v1.track_pb2 import TRACK_TYPE_DATA
-from track_server.errors import InvalidField, NotForDataTracks, PublicationEnded
+from track_server.access.principal import Principal
+from track_server.errors import InvalidField, NotForDataTracks, PermissionDenied, PublicationEnded
 from track_server.publishing.attachment import Attachment
 from track_server.publishing.ids import session_id
 from track_server.publishing.session import HostedSession, Hosting
@@ -91,11 +92,17 @@ class Sessions:
         for session in self._sessions.values():
             session.worker_came()
 
-    async def attach(self, requests: AsyncIterator[media.AttachRequest]) -> AsyncGenerator[media.AttachResponse]:
-        """Serves one worker's session until either side ends it. Raises PublicationEnded, InvalidField."""
+    async def attach(
+        self, worker: Principal, requests: AsyncIterator[media.AttachRequest]
+    ) -> AsyncGenerator[media.AttachResponse]:
+        """Serves one worker's session until either side ends it. Raises PublicationEnded, InvalidField, and
+        PermissionDenied where the worker's token is not the session's: one session must not speak for another.
+        """
         first = await anext(requests, None)
         if first is None or not first.HasField("hello"):
             raise InvalidField("the first message must be hello", field="hello")
+        if not worker.unrestricted and worker.identity != first.hello.session_id:
+            raise PermissionDenied("the access token is not that of the session")
         session = self._sessions.get(first.hello.session_id)
         if session is None:
             raise PublicationEnded("the session has nothing to publish")
@@ -143,11 +150,15 @@ class Sessions:
         return session
 
     async def _run(self, session: HostedSession) -> None:
-        while session.carried.wanted():
+        while True:
             try:
                 await session.run()
             except Exception:
                 # The publications stay wanted: a fault of ours must not lose them.
                 log.exception("session_broke", room=session.room, identity=session.identity)
                 await asyncio.sleep(1.0)
+            else:
+                # Only then was the worker sent home.
+                if not session.carried.wanted():
+                    break
         del self._sessions[session.session_id]

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +30,9 @@ from track_server.publishing.capacity import Capacity
 from track_server.publishing.hosting import Sessions
 from track_server.publishing.ids import hosted
 from track_server.publishing.lifecycle import ENDED, LIVE
+from track_server.publishing.questions import ending, plausible, question_of
 from track_server.publishing.spec import Stream, complete, description_of, type_of
-from track_server.publishing.standing import question_of
-from track_server.rooms.reading import look
+from track_server.rooms.reading import roster
 from track_server.rooms.room import LiveRoom, now
 from track_server.rooms.rooms import Rooms
 
@@ -105,14 +104,17 @@ class Publishing:
             publication = lifecycle.begin(publication, now())
             # Nothing may be waited for between the two: of calls at the same time only one has the last place.
             self._admit(publication, bounds, live)
-            await self._book.save(publication)
-            await self._recheck(principal, publication)
+            await self._store_allowed(principal, publication)
             self._sessions.host(request.room, identity)
             return await self._wait_live(live, publication, deadline)
 
-    async def _recheck(self, principal: Principal, publication: Publication) -> None:
-        """A permission that went away since it was checked found nothing to end: the publication was not there yet."""
+    async def _store_allowed(self, principal: Principal, publication: Publication) -> None:
+        """Stores it, and asks again: a permission that went away since it was checked found nothing to end.
+
+        What is refused, not stored, or given up by its caller meanwhile does not stay: nobody would publish it.
+        """
         try:
+            await self._book.save(publication)
             await self._access.require(principal, question_of(publication))
         except BaseException:
             await self._book.forget(publication)
@@ -133,7 +135,7 @@ class Publishing:
             return await self._access.require(principal, question)
 
         # First for what is known already: a caller that may not publish must not make us look at files and URLs.
-        bounds = await require(_plausible(principal, asked))
+        bounds = await require(plausible(principal, asked))
         stream = await self._probe(asked)
         kind = type_of(asked, stream)
         spec = complete(asked, publication_id, stream, self._capacity.narrowed(bounds), self._capacity.max_pixels)
@@ -168,14 +170,17 @@ class Publishing:
     ) -> publication_pb2.UnpublishTrackResponse:
         """Ends the publication, and waits for its track to be gone. Raises PublicationNotFound."""
         known = self._book.find(request.room, request.publication_id)
-        await self._access.require(principal, _ending(request.room, known))
+        await self._access.require(principal, ending(request.room, known))
         publication = self.get(request.room, request.publication_id)
         if request.validate_only:
             return publication_pb2.UnpublishTrackResponse(publication=publication)
         if publication.state != ENDED:
             cause = publication_pb2.PUBLICATION_END_CAUSE_CALLER
             publication = lifecycle.end(publication, cause, now())
+        try:
+            # Also one that has ended: it is an answer only once it is stored.
             await self._book.save(publication)
+        finally:
             session = self._sessions.find(request.room, publication.participant_identity)
             if session is not None:
                 session.kick()
@@ -208,8 +213,8 @@ class Publishing:
         """``made_up``: the identity was made here, so nobody can hold it."""
         participant = live.model.participants.get(identity)
         if participant is None and not made_up and self._sessions.find(live.name, identity) is None:
-            # It may have joined a moment ago, which signalling does not tell yet.
-            participant = (await look(self._api, live.name)).participants.get(identity)
+            # It may have joined a moment ago, or be hidden as this service's watchers are: signalling does not tell.
+            participant = (await roster(self._api, live.name)).participants.get(identity)
         if participant is not None and not hosted(live.name, participant):
             raise IdentityInUse(
                 f"participant {identity!r} is in the room and not hosted by this service; joining would throw it out",
@@ -269,35 +274,6 @@ class Publishing:
             answer.stage = publication_pb2.STAGE_OBSERVED
             answer.evidence = publication_pb2.EVIDENCE_ROOM
         return answer
-
-
-def _ending(room: str, publication: Publication | None) -> Question:
-    """Whether somebody may end it: nobody's where there is none, so that a denial does not tell whether there is."""
-    if publication is None:
-        return Question(access_pb2.PERMISSION_PUBLISH, room)
-    described = Description(type=publication.type, source=publication.spec.source)
-    return Question(
-        access_pb2.PERMISSION_PUBLISH,
-        room,
-        publication.participant_identity,
-        publication.track_sid,
-        described,
-    )
-
-
-def _plausible(principal: Principal, spec: publication_pb2.PublicationSpec) -> Description:
-    """What is known of the track before its file was looked at.
-
-    A file whose stream is left open may turn out as any source that the caller may publish.
-    """
-    described = description_of(spec)
-    if described.source or described.type == track_pb2.TRACK_TYPE_DATA:
-        return described
-    if not described.type:
-        source = next(iter(principal.grants.can_publish_sources), track_pb2.TRACK_SOURCE_UNSPECIFIED)
-        return replace(described, source=source)
-    audio = described.type == track_pb2.TRACK_TYPE_AUDIO
-    return replace(described, source=track_pb2.TRACK_SOURCE_MICROPHONE if audio else track_pb2.TRACK_SOURCE_CAMERA)
 
 
 def _own_identity(principal: Principal, room: str) -> str:

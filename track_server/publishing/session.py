@@ -31,7 +31,7 @@ from track_server.publishing.audience import Audience, Telling
 from track_server.publishing.book import Book
 from track_server.publishing.carried import VANISHED_GRACE_S, Carried
 from track_server.publishing.ids import hosted, session_id
-from track_server.rooms.reading import look
+from track_server.rooms.reading import roster
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 
@@ -183,7 +183,7 @@ class HostedSession:
         participant = live.model.participants.get(self.identity)
         if participant is None and self._generation:
             # It may have joined a moment ago, which signalling does not tell yet. PublishTrack looked before the first.
-            participant = (await look(self._hosting.api, self.room)).participants.get(self.identity)
+            participant = (await roster(self._hosting.api, self.room)).participants.get(self.identity)
         if participant is not None and not hosted(self.room, participant):
             raise IdentityInUse(f"participant {self.identity!r} is in the room and not hosted by this service")
 

@@ -86,8 +86,14 @@ def description_of(
         width=spec.video.width,
         height=spec.video.height,
         frames_per_second=spec.video.frames_per_second,
-        max_bitrate_bps=spec.video.max_bitrate_bps or spec.audio.max_bitrate_bps,
+        max_bitrate_bps=spec.video.max_bitrate_bps or spec.audio.max_bitrate_bps or data_bps(spec),
     )
+
+
+def data_bps(spec: publication_pb2.PublicationSpec) -> int:
+    """Bits per second of a data track's frames; 0 where their size or rate is left open."""
+    size = len(spec.data.payload) or spec.data.frame_bytes
+    return round(size * 8 * spec.data.frames_per_second)
 
 
 def check_metadata(metadata: struct_pb2.Struct) -> None:

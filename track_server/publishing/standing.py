@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable
 
-from track.v1 import access_pb2, publication_pb2
+from track.v1 import publication_pb2
 from track.v1.publication_pb2 import Publication
 from track_server.access.access import Access
 from track_server.access.principal import remembered
-from track_server.access.question import Question
 from track_server.access.revocation import Standing
 from track_server.errors import PermissionDenied
 from track_server.publishing import lifecycle
 from track_server.publishing.book import Book
 from track_server.publishing.hosting import Sessions
 from track_server.publishing.lifecycle import ENDED
-from track_server.publishing.spec import description_of
+from track_server.publishing.questions import question_of
 from track_server.rooms.room import now
 
 
@@ -34,7 +33,7 @@ class StandingPublications:
             if current is None or current.state == ENDED:
                 return
             cause = publication_pb2.PUBLICATION_END_CAUSE_PERMISSION_REVOKED
-            await self._book.save(lifecycle.end(current, cause, now(), detail=error.message, problem=error.problem()))
+            await self._book.take(lifecycle.end(current, cause, now(), detail=error.message, problem=error.problem()))
             session = self._sessions.find(publication.room, publication.participant_identity)
             if session is not None:
                 session.kick()
@@ -49,13 +48,3 @@ def report_revoked(access: Access, publication: Publication) -> None:
     if revoked and publication.HasField("creator") and not publication.HasField("problem"):
         detail = "LiveKit took away the participant's permission to publish it"
         access.refused(remembered(publication.creator), question_of(publication), detail)
-
-
-def question_of(publication: Publication) -> Question:
-    """What is asked of whoever decides, before it is published and as long as it stands."""
-    return Question(
-        access_pb2.PERMISSION_PUBLISH,
-        publication.room,
-        publication.participant_identity,
-        described=description_of(publication.spec, publication.type),
-    )

@@ -41,10 +41,6 @@ class RoomModel:
         """LiveKit's version of a participant's info, by participant SID: an older one is out of date."""
         self._bindings: dict[str, Binding] = {}
 
-    def tracks_of(self, identity: str) -> list[track_pb2.Track]:
-        """The tracks that ``identity`` publishes."""
-        return [self.tracks[sid] for sid in sorted(self._sids.get(identity, ()))]
-
     def replace(
         self, sid: str, infos: Iterable[models.ParticipantInfo], now: timestamp_pb2.Timestamp
     ) -> list[event_pb2.RoomEvent]:

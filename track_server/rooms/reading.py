@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from livekit.protocol import models
+
 from track.v1 import track_pb2, tracks_pb2
 from track_server.cel import compile_filter, in_time
 from track_server.errors import InvalidField, RoomNotFound, TrackNotFound
@@ -151,7 +153,7 @@ class Roster:
 
 async def roster(api: LiveKitApi, name: str) -> Roster:
     """Who LiveKit's API says is in the room. Raises LiveKitUnavailable."""
-    infos = await api.list_participants(name)
+    infos = [info for info in await api.list_participants(name) if info.state != models.ParticipantInfo.DISCONNECTED]
     return Roster(
         {info.identity: convert.participant(info) for info in infos},
         frozenset(info.identity for info in infos if info.permission.hidden),

@@ -6,6 +6,7 @@ from typing import Any
 
 from track.media.v1 import media_service_pb2 as pb
 from track.media.v1.media_service_pb2_grpc import MediaServiceServicer
+from track_server.interceptors.context import current_call
 from track_server.publishing.hosting import Sessions
 
 
@@ -18,6 +19,6 @@ class MediaSessions(MediaServiceServicer):
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
     ) -> AsyncIterator[pb.AttachResponse]:
-        async with aclosing(self._sessions.attach(request_iterator)) as commands:
+        async with aclosing(self._sessions.attach(current_call().caller, request_iterator)) as commands:
             async for command in commands:
                 yield command

@@ -4,7 +4,7 @@ from typing import Any
 
 from track.v1 import server_info_pb2 as pb
 from track.v1.track_service_pb2_grpc import TrackServiceServicer
-from track_server.access.service import ServiceAccess
+from track_server.access.service_mode.access import ServiceAccess
 from track_server.features import features
 from track_server.health import Readiness
 from track_server.rooms.rooms import Rooms

@@ -1,7 +1,7 @@
 """TrackService: all its capabilities in one class."""
 
 from track.v1 import server_info_pb2
-from track_server.access.service import ServiceAccess
+from track_server.access.service_mode.access import ServiceAccess
 from track_server.access.track_tokens import TrackTokens
 from track_server.audit.record import Record
 from track_server.health import Readiness

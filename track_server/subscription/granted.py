@@ -7,6 +7,7 @@ is kept, also over a restart, as long as the track is there.
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from track.v1 import access_pb2, event_pb2
@@ -37,10 +38,11 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """By whom it was asked for, and what was asked of whoever decides."""
+    """By whom it was asked for, and what was asked of whoever decides. ``expire_time``: seconds since 1970 UTC."""
 
     principal: Principal
     question: Question
+    expire_time: float
 
 
 class GrantedSubscriptions:
@@ -54,21 +56,27 @@ class GrantedSubscriptions:
         self._api = api
         self._clock = clock
         self._granted: dict[_Place, _Granted] = {}
+        """In the order in which they expire."""
 
     async def load(self) -> None:
         """Reads what an earlier run left."""
-        for record in await self._store.list(_KIND):
+        records = await self._store.list(_KIND)
+        for record in sorted(records, key=lambda record: record.expire_time or 0.0):
             sid, _, identity = record.key.partition(" ")
             principal = remembered(access_pb2.Principal.FromString(record.body))
             question = Question(access_pb2.PERMISSION_SUBSCRIBE, record.room, identity, sid)
-            self._granted[_Place(record.room, sid, identity)] = _Granted(principal, question)
+            place = _Place(record.room, sid, identity)
+            self._granted[place] = _Granted(principal, question, record.expire_time or 0.0)
 
     async def keep(self, principal: Principal, question: Question) -> None:
         """The subscription of the question was asked for by the principal."""
         place = _Place(question.room, question.track_sid, question.participant_identity)
-        self._granted[place] = _Granted(principal, question)
+        self._purge()
+        expire_time = self._clock() + _KEPT_S
+        self._granted.pop(place, None)
+        self._granted[place] = _Granted(principal, question, expire_time)
         body = principal.message.SerializeToString()
-        await self._store.put(_KIND, place.room, place.key, body, expire_time=self._clock() + _KEPT_S)
+        await self._store.put(_KIND, place.room, place.key, body, expire_time=expire_time)
 
     async def drop(self, room: str, track_sid: str, identity: str) -> None:
         """It was taken away."""
@@ -78,6 +86,7 @@ class GrantedSubscriptions:
 
     def __call__(self) -> Iterable[Standing]:
         """See Revocation.add."""
+        self._purge()
         return [self._standing(place, granted) for place, granted in self._granted.items()]
 
     def happened(self, room: str, event: event_pb2.RoomEvent) -> None:
@@ -95,6 +104,12 @@ class GrantedSubscriptions:
         for place in [place for place in self._granted if place.room == room]:
             if place.track_sid == track_sid or place.identity == identity:
                 del self._granted[place]
+
+    def _purge(self) -> None:
+        now = self._clock()
+        expired = takewhile(lambda place: self._granted[place].expire_time <= now, self._granted)
+        for place in list(expired):
+            del self._granted[place]
 
     def _standing(self, place: _Place, granted: _Granted) -> Standing:
         async def end(error: PermissionDenied) -> None:

@@ -21,6 +21,7 @@ from track_server.publishing.lifecycle import ENDED
 from track_server.rooms.reading import Roster, roster
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
+from track_server.store.records import StoreError
 from track_server.subscription.restrictions import Restriction, Restrictions
 from track_server.subscription.standing import (
     ENFORCED,
@@ -98,19 +99,23 @@ class Keeper:
         async with self._unsubscriptions:
             while self._means.restrictions.of_room(self.room):
                 try:
-                    async with self._means.rooms.watch(self.room) as live:
-                        await self._keep(live)
-                except RoomNotFound:
-                    await self._room_closed()
-                    await self._pause(RETRY_S)
-                except TrackError as error:
-                    log.warning("restrictions_not_kept", room=self.room, reason=error.message)
+                    await self._keep_while_there()
+                except (TrackError, StoreError) as error:
+                    log.warning("restrictions_not_kept", room=self.room, reason=str(error))
                     await self._pause(RETRY_S)
                 except Exception:
                     log.exception("restrictions_broke", room=self.room)
                     await self._pause(RETRY_S)
             self._tell_hosts({})
         self._stirred()
+
+    async def _keep_while_there(self) -> None:
+        try:
+            async with self._means.rooms.watch(self.room) as live:
+                await self._keep(live)
+        except RoomNotFound:
+            await self._room_closed()
+            await self._pause(RETRY_S)
 
     async def _keep(self, live: LiveRoom) -> None:
         while self._means.restrictions.of_room(self.room):
@@ -158,6 +163,9 @@ class Keeper:
             if not is_enforced and self._reaches(standing, live):
                 self._unsubscriptions.ask(standing, participants, down, live.watcher_identity)
         self._standings = {standing.restriction.key.text: standing for standing in standings}
+        for known in (self._told, self._untold_since):
+            for key in known.keys() - self._standings.keys():
+                del known[key]
         for standing in standings:
             self._announce(standing)
         self._stirred()
@@ -181,7 +189,6 @@ class Keeper:
             subject = subject_of(restriction.key, self._means.book, live)
             if subject is None and (restriction.key.publication_id or live.current):
                 await self._means.restrictions.forget(restriction)
-                self._told.pop(restriction.key.text, None)
                 self._unsubscriptions.forget(restriction.key.track_sid)
                 continue
             standing = self.standing(restriction)

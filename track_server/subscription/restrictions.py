@@ -185,7 +185,7 @@ class Restrictions:
         if restriction is None or restriction.rule.allows(subscriber):
             return
         if itself:
-            raise PermissionDenied("The track is private: the caller may not subscribe to it.", field=field)
+            raise PermissionDenied("the track is private: the caller may not subscribe to it", field=field)
         raise TargetPermission(
             f"the track is private: participant {subscriber.identity!r} may not subscribe to it", field=field
         )

@@ -43,7 +43,7 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     PERMISSION_SUBSCRIBE: _Permission.ValueType  # 5
     """Change who is subscribed to what. Oneself: `roomJoin` of the room with `canSubscribe`. Others: `roomAdmin`."""
     PERMISSION_HOST_MEDIA: _Permission.ValueType  # 6
-    """Host media sessions (between server and media workers): the `agent` grant."""
+    """Host media sessions (between server and media workers): the `agent` grant, and no room."""
     PERMISSION_RESTRICT_TRACK: _Permission.ValueType  # 7
     """Read and change who may subscribe to a track. One's own tracks: as for publishing them. Others': `roomAdmin`."""
     PERMISSION_CREATE_TOKEN: _Permission.ValueType  # 8
@@ -75,7 +75,7 @@ PERMISSION_MUTE: Permission.ValueType  # 4
 PERMISSION_SUBSCRIBE: Permission.ValueType  # 5
 """Change who is subscribed to what. Oneself: `roomJoin` of the room with `canSubscribe`. Others: `roomAdmin`."""
 PERMISSION_HOST_MEDIA: Permission.ValueType  # 6
-"""Host media sessions (between server and media workers): the `agent` grant."""
+"""Host media sessions (between server and media workers): the `agent` grant, and no room."""
 PERMISSION_RESTRICT_TRACK: Permission.ValueType  # 7
 """Read and change who may subscribe to a track. One's own tracks: as for publishing them. Others': `roomAdmin`."""
 PERMISSION_CREATE_TOKEN: Permission.ValueType  # 8

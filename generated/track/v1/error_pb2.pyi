@@ -97,8 +97,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     connection. UNAVAILABLE, with RetryInfo.
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 34
-    """This server's store cannot be written, so that nothing is changed: it could not be recorded. UNAVAILABLE, with
-    RetryInfo.
+    """This server's store does not work. While it cannot be written nothing is changed: it could not be recorded. UNAVAILABLE,
+    with RetryInfo.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -179,8 +179,8 @@ ERROR_REASON_CONNECTION_AGE: ErrorReason.ValueType  # 33
 connection. UNAVAILABLE, with RetryInfo.
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 34
-"""This server's store cannot be written, so that nothing is changed: it could not be recorded. UNAVAILABLE, with
-RetryInfo.
+"""This server's store does not work. While it cannot be written nothing is changed: it could not be recorded. UNAVAILABLE,
+with RetryInfo.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

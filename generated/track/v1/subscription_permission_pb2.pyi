@@ -63,7 +63,7 @@ Global___SubscriptionEnforcement: _TypeAlias = SubscriptionEnforcement  # noqa: 
 
 @_typing.final
 class TrackSubscriptionRule(_message.Message):
-    """Who may subscribe to a track. At least one of the two is given; who satisfies either may."""
+    """Who may subscribe to a track: `nobody`, or identities, or a filter, or both of these; who satisfies either may."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -102,8 +102,8 @@ class CreateTrackTokenRequest(_message.Message):
 
     @_builtins.property
     def bounds(self) -> Global___PublishBounds:
-        """For PUBLISH: the options that publications are to use. This service refuses what goes beyond; LiveKit itself does not
-        know them, a client reads them in the answer.
+        """For PUBLISH: the options that publications are to use. This service refuses what goes beyond; of them LiveKit itself
+        knows only the sources, a client reads the others in the answer.
         """
 
     @_builtins.property

@@ -56,7 +56,7 @@ class _FileDecoder:
         streams = [stream for stream in self._container.streams if stream.type == kind]
         if not streams:
             self._container.close()
-            raise errors.MediaInvalid("It has no stream of the wanted type.", field="file.type")
+            raise errors.MediaInvalid("the media has no stream of the wanted type", field="file.type")
         self._stream = streams[0]
         duration, start = self._container.duration, self._container.start_time
         self.duration_s = duration / av.time_base if duration else None
@@ -74,7 +74,9 @@ class _FileDecoder:
         except (av.error.FFmpegError, OSError) as error:
             # Where one cannot seek forward, one decodes and throws away; back to the start there is no other way.
             if position_s <= 0:
-                raise errors.MediaInvalid("It cannot be played again: it does not seek.", field="file.loop") from error
+                raise errors.MediaInvalid(
+                    "the media cannot be played again: it does not seek", field="file.loop"
+                ) from error
         self._from_s = position_s
         self._chunks = self._decode()
 
@@ -82,7 +84,7 @@ class _FileDecoder:
         try:
             return next(self._chunks, None)
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise errors.MediaInvalid("It broke off, or cannot be decoded.", field="file.uri") from error
+            raise errors.MediaInvalid("the media broke off, or cannot be decoded", field="file.uri") from error
 
     def close(self) -> None:
         self._container.close()

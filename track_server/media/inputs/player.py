@@ -37,7 +37,7 @@ class Player:
         self._decoder = await self._in_thread(self._open_decoder)
         self.first = await self._in_thread(self._decoder.next)
         if self.first is None:
-            raise errors.MediaInvalid("It has nothing to play.", field="file.uri")
+            raise errors.MediaInvalid("the media has nothing to play", field="file.uri")
 
     async def aclose(self) -> None:
         """Close the file. May be called twice."""

@@ -47,8 +47,9 @@ class MediaServiceServicer:
     """
 
     def Attach(self, request_iterator, context):
-        """A media session reports here, and is told what to publish. The worker's token carries the `agent` grant. The
-        server ends the stream with FAILED_PRECONDITION where the session has moved on to a higher generation.
+        """A media session reports here, and is told what to publish. The worker's token carries the `agent` grant,
+        no room, and the session's id as its identity. The server ends the stream with FAILED_PRECONDITION where the
+        session has moved on to a higher generation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

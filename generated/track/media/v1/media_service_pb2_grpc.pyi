@@ -34,8 +34,9 @@ class MediaServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MediaServiceAsyncStub: ...
     Attach: _grpc.StreamStreamMultiCallable[_media_service_pb2.AttachRequest, _media_service_pb2.AttachResponse]
-    """A media session reports here, and is told what to publish. The worker's token carries the `agent` grant. The
-    server ends the stream with FAILED_PRECONDITION where the session has moved on to a higher generation.
+    """A media session reports here, and is told what to publish. The worker's token carries the `agent` grant,
+    no room, and the session's id as its identity. The server ends the stream with FAILED_PRECONDITION where the
+    session has moved on to a higher generation.
     """
 
 @_typing.type_check_only
@@ -44,8 +45,9 @@ class MediaServiceAsyncStub(MediaServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.StreamStreamMultiCallable[_media_service_pb2.AttachRequest, _media_service_pb2.AttachResponse]  # type: ignore[assignment]
-    """A media session reports here, and is told what to publish. The worker's token carries the `agent` grant. The
-    server ends the stream with FAILED_PRECONDITION where the session has moved on to a higher generation.
+    """A media session reports here, and is told what to publish. The worker's token carries the `agent` grant,
+    no room, and the session's id as its identity. The server ends the stream with FAILED_PRECONDITION where the
+    session has moved on to a higher generation.
     """
 
 class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -57,8 +59,9 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_media_service_pb2.AttachRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_media_service_pb2.AttachResponse], _abc.AsyncIterator[_media_service_pb2.AttachResponse]]:
-        """A media session reports here, and is told what to publish. The worker's token carries the `agent` grant. The
-        server ends the stream with FAILED_PRECONDITION where the session has moved on to a higher generation.
+        """A media session reports here, and is told what to publish. The worker's token carries the `agent` grant,
+        no room, and the session's id as its identity. The server ends the stream with FAILED_PRECONDITION where the
+        session has moved on to a higher generation.
         """
 
 def add_MediaServiceServicer_to_server(servicer: MediaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

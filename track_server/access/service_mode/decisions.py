@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 from track.v1.access_pb2 import Permission
 from track_server.access.bounds import UNBOUNDED, Bounds, Description
 from track_server.access.principal import Principal
-from track_server.access.question import Question, Touch
+from track_server.access.question import EVERYTHING, Question, Touch
 
 Key = tuple[bytes, "Permission.ValueType", str, str, str, Description | None]
 """Who asks and what, flat: the lookup of the hot path makes no object of its own."""
@@ -129,7 +129,7 @@ class Decisions(Generic[A]):
     def change(self, touches: Iterable[Touch]) -> None:
         """Changes were heard of: what they touch is forgotten, and what is on its way does not count."""
         for touch in touches:
-            if touch == Touch():
+            if touch == EVERYTHING:
                 self._forget_all()
                 continue
             entries = self._of_room.get(touch.room, {}) if touch.room else self._kept

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from track.v1.access_pb2 import Permission
 from track_server.access.bounds import Bounds, Description
-from track_server.access.decisions import Asked, Decision, Decisions, key_of
 from track_server.access.principal import Grants, Principal
 from track_server.access.question import EVERYTHING, Question, Touch
+from track_server.access.service_mode.decisions import Asked, Decision, Decisions, key_of
 
 READ = Permission.PERMISSION_READ_TRACKS
 MUTE = Permission.PERMISSION_MUTE

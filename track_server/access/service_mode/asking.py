@@ -12,11 +12,11 @@ import structlog
 from track.permission.v1 import permission_service_pb2 as pb
 from track.v1.access_pb2 import Permission
 from track_server.access.bounds import UNBOUNDED, Bounds
-from track_server.access.decisions import Asked, Decision, Decisions, Key, key_of
-from track_server.access.permission_metrics import PermissionCounts
 from track_server.access.principal import Principal
 from track_server.access.question import Question
-from track_server.errors import PermissionServiceUnavailable
+from track_server.access.service_mode.decisions import Asked, Decision, Decisions, Key, key_of
+from track_server.access.service_mode.metrics import PermissionCounts
+from track_server.errors import PermissionsChanging, PermissionServiceUnavailable
 from track_server.permission_client.answers import MalformedAnswer
 from track_server.permission_client.client import MAX_QUESTIONS, NoAnswer, PermissionClient
 
@@ -56,6 +56,7 @@ class Asking:
         """Consistency token of the newest state that is known of; sent along with every question."""
         self.answering = False
         """Whether the service answered when it was asked last."""
+        self._asked = False
         self._client = client
         self._decisions = decisions
         self._counts = counts
@@ -89,10 +90,10 @@ class Asking:
         self._told(answers)
         return self.answering
 
-    async def decide(self, principal: Principal, questions: Sequence[Question]) -> list[Answer]:
-        """A decision on each, in order, or why there is none."""
-        keys = [key_of(principal, question) for question in questions]
-        left = dict(zip(keys, questions, strict=True))
+    async def decide(self, asked: Sequence[tuple[Principal, Question]]) -> list[Answer]:
+        """A decision on each, in order, or why there is none: PermissionsChanging where all answers were overtaken."""
+        keys = [key_of(principal, question) for principal, question in asked]
+        left = dict(zip(keys, asked, strict=True))
         found: dict[Key, Answer] = {}
         for key in list(left):
             known = self._decisions.known(key, self._clock())
@@ -104,16 +105,16 @@ class Asking:
         for _ in range(_ATTEMPTS):
             if not left:
                 break
-            left = await self._ask_once(principal, left, found)
+            left = await self._ask_once(left, found)
         for key in left:
-            found[key] = PermissionServiceUnavailable("permissions change faster than they can be asked for")
+            found[key] = PermissionsChanging("permissions change faster than they can be asked for")
         return [found[key] for key in keys]
 
     async def _ask_once(
-        self, principal: Principal, left: Mapping[Key, Question], found: dict[Key, Answer]
-    ) -> dict[Key, Question]:
+        self, left: Mapping[Key, tuple[Principal, Question]], found: dict[Key, Answer]
+    ) -> dict[Key, tuple[Principal, Question]]:
         """Puts answers into ``found``. Returns what was decided while it changed, and must be asked again."""
-        flights = self._flights(principal, left)
+        flights = self._flights(left)
         await asyncio.wait([flight.answer for flight in flights], timeout=self._time_left())
         again = {}
         for flight in flights:
@@ -124,13 +125,13 @@ class Asking:
                     self._counts.stale += 1
                     answer = stale
             elif isinstance(answer, Decision) and flight.outdated:
-                again[flight.key] = flight.question
+                again[flight.key] = left[flight.key]
             found[flight.key] = answer
         return again
 
-    def _flights(self, principal: Principal, questions: Mapping[Key, Question]) -> list[_Flight]:
+    def _flights(self, asked: Mapping[Key, tuple[Principal, Question]]) -> list[_Flight]:
         flights, new = [], []
-        for key, question in questions.items():
+        for key, (principal, question) in asked.items():
             flight = self._decisions.on_its_way(key)
             if flight is None:
                 flight = _Flight(principal, question, asyncio.get_running_loop().create_future())
@@ -185,10 +186,10 @@ class Asking:
 
     def _told(self, answers: Iterable[object]) -> None:
         fault = next((answer for answer in answers if isinstance(answer, PermissionServiceUnavailable)), None)
-        if self.answering != (fault is None):
-            self.answering = fault is None
+        if self.answering != (fault is None) or not self._asked:
+            self._asked, self.answering = True, fault is None
             if fault is not None:
-                log.warning("permission_service_unavailable", reason=str(fault.__cause__))
+                log.warning("permission_service_unavailable", reason=str(fault.__cause__ or "") or str(fault))
             else:
                 log.info("permission_service_answers")
 

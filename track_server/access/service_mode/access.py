@@ -15,16 +15,16 @@ from track.v1 import access_pb2
 from track.v1.access_pb2 import Permission, TrackOperation
 from track.v1.token_pb2 import PublishBounds
 from track_server.access import rules
-from track_server.access.asking import Answer, Asking, sentence
 from track_server.access.bounds import UNBOUNDED, Bounds
-from track_server.access.decisions import Decision, Decisions
-from track_server.access.following import Following
-from track_server.access.permission_metrics import PermissionCounts, PermissionMetrics
 from track_server.access.principal import Principal
 from track_server.access.question import Question, Touch
-from track_server.access.reports import Reports
+from track_server.access.service_mode.asking import Answer, Asking, sentence
+from track_server.access.service_mode.decisions import Decision, Decisions
+from track_server.access.service_mode.following import Following
+from track_server.access.service_mode.metrics import PermissionCounts, PermissionMetrics
+from track_server.access.service_mode.reports import Reports
 from track_server.config import Settings
-from track_server.errors import PermissionDenied, PermissionServiceUnavailable, TrackError
+from track_server.errors import PermissionDenied, PermissionsChanging, PermissionServiceUnavailable, TrackError
 from track_server.permission_client.client import PermissionClient
 from track_server.permission_client.connection import Connection
 
@@ -107,7 +107,7 @@ class ServiceAccess:
 
     async def admit(self, principal: Principal, permission: "Permission.ValueType", room: str) -> None:
         """See Access."""
-        (answer,) = await self._decided(principal, [Question(permission, room)])
+        (answer,) = await self._decided([(principal, Question(permission, room))])
         if isinstance(answer, TrackError):
             raise answer
 
@@ -120,14 +120,18 @@ class ServiceAccess:
 
     async def require_each(self, principal: Principal, questions: Sequence[Question]) -> list[Bounds | TrackError]:
         """See Access. What is not known is asked all at once."""
-        return await self._decided(principal, [_about_somebody(question) for question in questions])
+        return await self._decided([(principal, _about_somebody(question)) for question in questions])
 
-    async def _decided(self, principal: Principal, questions: Sequence[Question]) -> list[Bounds | TrackError]:
-        answers: list[Bounds | TrackError | None] = [_without_asking(principal, question) for question in questions]
+    async def review(self, asked: Sequence[tuple[Principal, Question]]) -> list[Bounds | TrackError]:
+        """See Access. What is not known is asked all at once."""
+        return await self._decided(asked)
+
+    async def _decided(self, asked: Sequence[tuple[Principal, Question]]) -> list[Bounds | TrackError]:
+        answers: list[Bounds | TrackError | None] = [_without_asking(*each) for each in asked]
         places = [place for place, answer in enumerate(answers) if answer is None]
-        decided = await self._asking.decide(principal, [questions[place] for place in places])
+        decided = await self._asking.decide([asked[place] for place in places])
         for place, decision in zip(places, decided, strict=True):
-            answers[place] = self._outcome(principal, questions[place], decision)
+            answers[place] = self._outcome(*asked[place], decision)
         return [answer for answer in answers if answer is not None]
 
     def refused(self, principal: Principal, question: Question, detail: str) -> None:
@@ -167,7 +171,8 @@ class ServiceAccess:
     def _outcome(self, principal: Principal, question: Question, answer: Answer) -> Bounds | TrackError:
         if isinstance(answer, PermissionServiceUnavailable):
             # One of its own for each caller: several may have waited for the same answer.
-            error = PermissionServiceUnavailable(answer.message, retry_delay_s=answer.retry_delay_s)
+            kind = PermissionsChanging if isinstance(answer, PermissionsChanging) else PermissionServiceUnavailable
+            error = kind(answer.message, retry_delay_s=answer.retry_delay_s)
             error.__cause__ = answer.__cause__
             return error
         if answer.allowed:

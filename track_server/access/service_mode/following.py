@@ -3,16 +3,16 @@
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
 
 from track.permission.v1 import permission_service_pb2 as pb
-from track_server.access.asking import Asking
-from track_server.access.decisions import Decisions
 from track_server.access.question import EVERYTHING, Touch
+from track_server.access.service_mode.asking import Asking
+from track_server.access.service_mode.decisions import Decisions
 from track_server.errors import PermissionServiceUnavailable
 from track_server.permission_client.client import PermissionClient
 
@@ -41,6 +41,7 @@ class Following:
         self._decisions = decisions
         self._asking = asking
         self._on_change = on_change
+        self._told = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -61,9 +62,7 @@ class Following:
         """Ends it. May be called twice."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -73,7 +72,7 @@ class Following:
             try:
                 await self._hear()
             except PermissionServiceUnavailable as error:
-                self._lost(str(error.__cause__))
+                self._lost(str(error.__cause__ or "") or str(error))
             except Exception:
                 # What it has left undone is done when the stream comes up again.
                 log.exception("permission_changes_failed")
@@ -97,13 +96,16 @@ class Following:
                     self._asking.token = message.consistency_token
                     self._decisions.hear()
                     log.info("permission_changes_followed")
+                    self._told = True
                     touches = [EVERYTHING]
                 for touch in touches:
                     self._on_change(touch)
 
     def _lost(self, reason: str) -> None:
-        if self._decisions.hearing:
+        # Of a stream that never was up, too, once: the settings may be wrong.
+        if self._decisions.hearing or not self._told:
             log.warning("permission_changes_lost", reason=reason)
+        self._told = True
 
 
 def _touch(change: pb.PermissionChange) -> Touch:

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
-from tests.access.authority import Authority
+from tests.access.service_mode.authority import Authority
 from tests.permission_peer import Answer, PermissionPeer, allowed, denied
 from track.permission.v1 import permission_service_pb2 as pb
 from track.v1 import access_pb2
@@ -23,7 +23,7 @@ from track.v1.track_pb2 import TrackSource, TrackType
 from track_server.access.bounds import UNBOUNDED, Bounds, Description
 from track_server.access.principal import Grants, Principal
 from track_server.access.question import EVERYTHING, Question, Touch
-from track_server.access.service import Keeping, ServiceAccess
+from track_server.access.service_mode.access import Keeping, ServiceAccess
 from track_server.config import Settings, SettingsError
 from track_server.errors import PermissionDenied, PermissionServiceUnavailable, TrackError
 from track_server.permission_client.answers import MalformedAnswer
@@ -684,3 +684,33 @@ async def test_certificates_that_cannot_be_read_end_the_start(tmp_path: Any) -> 
     with pytest.raises(SettingsError, match="TRACK_PERMISSION_TLS_CA"):
         async with Connection(settings("127.0.0.1:1", permission_tls_ca=tmp_path / "none.pem")):
             pass
+    authority = Authority(tmp_path / "authority")
+    ours, other = authority.issue("ours"), authority.issue("other")
+    no_pem = tmp_path / "no.pem"
+    no_pem.write_text("no certificate")
+    for ca, cert, key, says in (
+        (no_pem, ours.cert, ours.key, "TRACK_PERMISSION_TLS_CA: .* has no certificate in PEM"),
+        (authority.ca, no_pem, ours.key, "TRACK_PERMISSION_TLS_CERT: .* has no certificate in PEM"),
+        (authority.ca, ours.cert, no_pem, "TRACK_PERMISSION_TLS_KEY: .* has no private key in PEM"),
+        (authority.ca, ours.cert, other.key, "TRACK_PERMISSION_TLS_KEY: .* is not the private key of the certificate"),
+    ):
+        given = settings("127.0.0.1:1", permission_tls_ca=ca, permission_tls_cert=cert, permission_tls_key=key)
+        with pytest.raises(SettingsError, match=says):
+            async with Connection(given):
+                pass
+
+
+async def test_half_exchanged_certificates_leave_the_connection_as_it_is(tmp_path: Any) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, theirs = authority.issue("ours"), authority.issue("theirs")
+    given = settings(
+        "127.0.0.1:1", permission_tls_ca=authority.ca, permission_tls_cert=ours.cert, permission_tls_key=ours.key
+    )
+    async with Connection(given) as connection:
+        before = connection.channel
+        ours.cert.write_bytes(theirs.cert.read_bytes())
+        await connection.renew()
+        assert connection.channel is before
+        ours.key.write_bytes(theirs.key.read_bytes())
+        await connection.renew()
+        assert connection.channel is not before

@@ -3,18 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
 import structlog
 
 from track.permission.v1 import permission_service_pb2 as pb
-from track_server.access.asking import message_of
-from track_server.access.decisions import Key, key_of
-from track_server.access.permission_metrics import PermissionCounts
 from track_server.access.principal import Principal
 from track_server.access.question import Question
+from track_server.access.service_mode.asking import message_of
+from track_server.access.service_mode.decisions import Key, key_of
+from track_server.access.service_mode.metrics import PermissionCounts
 from track_server.errors import PermissionServiceUnavailable
 from track_server.permission_client.client import PermissionClient
 
@@ -60,9 +59,7 @@ class Reports:
         """Ends it. May be called twice."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def tell(
         self, principal: Principal, question: Question, issue: "pb.PermissionIssue.ValueType", detail: str
@@ -96,5 +93,9 @@ class Reports:
             except PermissionServiceUnavailable as error:
                 self._counts.reports_dropped += 1
                 log.info("permission_report_dropped", reason=str(error.__cause__))
+            except Exception:
+                # A fault of ours: the others are sent all the same.
+                self._counts.reports_dropped += 1
+                log.exception("permission_report_failed")
             else:
                 self._counts.reports_sent += 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from track.v1 import event_pb2, track_pb2
 from track.v1.access_pb2 import Permission
 from track_server.access import revocation as module
 from track_server.access.access import Open
@@ -133,3 +134,26 @@ async def test_what_cannot_be_ended_does_not_keep_the_rest() -> None:
 
 async def _nothing(_: PermissionDenied) -> None:
     pass
+
+
+def test_updates_that_leave_the_permission_as_it_was_cause_no_look() -> None:
+    touched: list[Touch] = []
+
+    class Noting(Revocation):
+        def changed(self, touch: Touch) -> None:
+            touched.append(touch)
+
+    revocation = Noting(Open())
+
+    def updated(can_publish: bool, **attributes: str) -> None:
+        alice = track_pb2.Participant(sid="PA_1", identity="alice", attributes=attributes)
+        alice.permission.can_publish = can_publish
+        revocation.happened("a", event_pb2.RoomEvent(participant_updated=alice))
+
+    updated(True)
+    updated(True, hand="up")
+    updated(True, hand="down")
+    assert touched == [Touch(principal_identity="alice", room="a")]
+    updated(False, hand="down")
+    updated(True, hand="down")
+    assert len(touched) == 3

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 import structlog
 
-from track.v1 import event_pb2
+from track.v1 import event_pb2, track_pb2
 from track.v1.access_pb2 import Permission, PrincipalKind
 from track_server.access.access import Access
 from track_server.access.bounds import Bounds, Description
@@ -31,6 +31,8 @@ _RETRY_S: Final = 1.0
 _DOUBT_S: Final = 1.0
 # More changes than that are looked at as one that touches everything.
 _TOUCHES: Final = 100
+# Participants whose permission is remembered, about 200 bytes each.
+_PERMISSIONS: Final = 50_000
 _REMOVED: Final = "PARTICIPANT_REMOVED"
 
 
@@ -75,6 +77,8 @@ class Revocation:
         self._sources: list[Callable[[], Iterable[Standing]]] = []
         self._touches: dict[Touch, None] = {}
         self._touched = asyncio.Event()
+        self._permissions: dict[tuple[str, str], bytes] = {}
+        """By room and participant SID, as last updated."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -121,12 +125,22 @@ class Revocation:
     def happened(self, room: str, event: event_pb2.RoomEvent) -> None:
         """Listens to watched rooms: LiveKit may take permissions away from a participant, or remove it."""
         match event.WhichOneof("change"):
-            case "participant_updated":
+            case "participant_updated" if self._other_permission(room, event.participant_updated):
                 self.changed(Touch(principal_identity=event.participant_updated.identity, room=room))
             case "participant_left" if event.participant_left.disconnect_reason == _REMOVED:
                 self._removed(room, event.participant_left.identity)
             case _:
                 pass
+
+    def _other_permission(self, room: str, participant: track_pb2.Participant) -> bool:
+        """Whether its permission is another than when it was last updated: most updates are about something else."""
+        place, permission = (room, participant.sid), participant.permission.SerializeToString(deterministic=True)
+        before = self._permissions.pop(place, None)
+        self._permissions[place] = permission
+        if len(self._permissions) > _PERMISSIONS:
+            # The one that was updated longest ago: its next update is looked at once more than needed.
+            del self._permissions[next(iter(self._permissions))]
+        return before != permission
 
     def _removed(self, room: str, identity: str) -> None:
         for stream in list(self._streams):

@@ -10,9 +10,10 @@ from track.v1 import access_pb2
 from track.v1.access_pb2 import Permission
 from track.v1.audit_pb2 import AuditEntry
 from track.v1.error_pb2 import Problem
-from track_server.audit.redaction import cleaned, redacted
+from track_server.audit.redaction import redacted
 from track_server.audit.targets import targets_of
 from track_server.errors import duration_of
+from track_server.texts import cleaned
 
 _MAX_MESSAGE_CHARS: Final = 512
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -10,6 +9,8 @@ from typing import Any, Final
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+
+from track_server.texts import cleaned, public_uri
 
 MAX_JSON_BYTES: Final = 8192
 """The largest request that is kept whole, as JSON in UTF-8."""
@@ -21,13 +22,6 @@ _CUT_CHARS: Final = 256
 _OPAQUE: Final = frozenset({"google.protobuf.Any"})
 _STRUCTS: Final = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})
 _TIMES: Final = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"})
-
-# Of a URI: `//user:password@` and `?query`. In a text, up to the next space or quote.
-_USERINFO: Final = re.compile(r"//[^\s\"'<>?#]*@")
-_QUERY: Final = re.compile(r"(\w://[^\s\"'<>?#]*)[?#][^\s\"'<>]*")
-_HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]*\]|[^:\[\]]*)(:\d*)?")
-# A JSON Web Token: three parts in base64, of which the first begins with `{"`.
-_JWT: Final = re.compile(r"eyJ[\w-]{4,}\.[\w-]+\.[\w-]*")
 
 
 def redacted(request: Message) -> tuple[dict[str, Any], bool]:
@@ -42,13 +36,6 @@ def redacted(request: Message) -> tuple[dict[str, Any], bool]:
     if _size(whole) <= MAX_JSON_BYTES and _depth(whole) <= MAX_DEPTH:
         return whole, False
     return {name: _cut(value) for name, value in whole.items() if not isinstance(value, dict | list)}, True
-
-
-def cleaned(text: str) -> str:
-    """The text without tokens, and without user, query and fragment of the URIs in it."""
-    if "://" in text or "//" in text:
-        text = _QUERY.sub(r"\1", _USERINFO.sub("//", text))
-    return _JWT.sub("", text)
 
 
 def _fields(message: Message) -> dict[str, Any]:
@@ -84,7 +71,7 @@ def _single(field: FieldDescriptor, value: Any) -> Any:
         known = field.enum_type.values_by_number.get(value)
         return value if known is None else known.name
     if isinstance(value, str):
-        return _uri(value) if field.name == "uri" else cleaned(value)
+        return public_uri(value) if field.name == "uri" else cleaned(value)
     return _number(value)
 
 
@@ -117,21 +104,6 @@ def _free(message: Any) -> Any:
 def _number(value: Any) -> Any:
     """As JSON can have it: infinity and what is no number as text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _uri(text: str) -> str:
-    """A path, or a URL without user, query and fragment. Where it cannot be told what is a user, less is left."""
-    bare = re.split(r"[?#]", text, maxsplit=1)[0]
-    scheme, slashes, rest = bare.partition("//")
-    if not slashes:
-        # `clip@2.mp4` is the name of a file.
-        told = ":" not in bare.partition("@")[0] and "\\" not in bare
-        return cleaned(bare) if told or "@" not in text else ""
-    authority, slash, path = rest.partition("/")
-    # A password with a slash or a question mark, or an @ elsewhere: the one is worse to keep than the other to lose.
-    told = "@" not in path and "\\" not in bare and (slash != "" or text.count("@") == bare.count("@"))
-    host = authority.rpartition("@")[2]
-    return cleaned(f"{scheme}//{host}{slash}{path}" if told and _HOST.fullmatch(host) else f"{scheme}//")
 
 
 def _size(fields: Mapping[str, Any]) -> int:

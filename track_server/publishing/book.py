@@ -10,6 +10,7 @@ import structlog
 from track.v1.publication_pb2 import Publication
 from track_server.publishing.lifecycle import ENDED
 from track_server.store.records import Store, StoreError
+from track_server.texts import public_uri
 
 log = structlog.get_logger(__name__)
 
@@ -19,13 +20,16 @@ _KIND: Final = "publication"
 class Book:
     """All publications of this server by id. Messages in it are never changed in place.
 
-    ``announce`` is told of every change: what was before (None: nothing), and what is now.
+    They are shown to whoever reads the room, so the URL of a media file is kept apart from them: what follows the path
+    may be a signature. ``announce`` is told of every change: what was before (None: nothing), and what is now.
     """
 
     def __init__(self, store: Store, announce: Callable[[Publication | None, Publication], None]) -> None:
         self._store = store
         self._announce = announce
         self._publications: dict[str, Publication] = {}
+        self._uris: dict[str, str] = {}
+        """Of those whose URL is shown in part only, all of it."""
         self._behind: dict[str, str] = {}
         """Those whose record could not be written, with their rooms: they are tried again after the next write."""
         self._changed = asyncio.Event()
@@ -33,7 +37,7 @@ class Book:
     async def load(self) -> None:
         """Reads what an earlier run left."""
         for record in await self._store.list(_KIND):
-            publication = Publication.FromString(record.body)
+            publication = self._shown(Publication.FromString(record.body))
             self._publications[publication.publication_id] = publication
 
     def find(self, room: str, publication_id: str) -> Publication | None:
@@ -47,6 +51,16 @@ class Book:
         """The room's, oldest first."""
         return [found for found in self._publications.values() if found.room == room and not _forgotten(found)]
 
+    def whole(self, publication: Publication) -> Publication:
+        """The publication with the URL of its media file as it was given."""
+        uri = self._uris.get(publication.publication_id)
+        if uri is None:
+            return publication
+        whole = Publication()
+        whole.CopyFrom(publication)
+        whole.spec.file.uri = uri
+        return whole
+
     def active(self) -> Iterable[Publication]:
         """All that have not ended."""
         return [found for found in self._publications.values() if found.state != ENDED]
@@ -58,6 +72,7 @@ class Book:
     async def save(self, publication: Publication) -> None:
         """Takes a new state at once; returns when it is stored. Raises StoreError; it is taken all the same."""
         before = self._publications.get(publication.publication_id)
+        publication = self._shown(publication)
         if before != publication:
             self._purge()
             self._publications[publication.publication_id] = publication
@@ -77,6 +92,7 @@ class Book:
     async def forget(self, publication: Publication) -> None:
         """Takes it out, as if it had never been. Raises StoreError; it is taken out all the same."""
         self._publications.pop(publication.publication_id, None)
+        self._uris.pop(publication.publication_id, None)
         await self._write(publication.room, publication.publication_id)
 
     def wake(self) -> None:
@@ -111,7 +127,8 @@ class Book:
             else:
                 ends = publication.HasField("expire_time")
                 expire = publication.expire_time.ToNanoseconds() / 1e9 if ends else None
-                await self._store.put(_KIND, room, publication_id, publication.SerializeToString(), expire_time=expire)
+                body = self.whole(publication).SerializeToString()
+                await self._store.put(_KIND, room, publication_id, body, expire_time=expire)
         except BaseException:
             self._behind[publication_id] = room
             raise
@@ -121,6 +138,18 @@ class Book:
     def _purge(self) -> None:
         for publication_id in [key for key, found in self._publications.items() if _forgotten(found)]:
             del self._publications[publication_id]
+            self._uris.pop(publication_id, None)
+
+    def _shown(self, publication: Publication) -> Publication:
+        uri = publication.spec.file.uri
+        shown = public_uri(uri) if "://" in uri else uri
+        if shown == uri:
+            return publication
+        self._uris.setdefault(publication.publication_id, uri)
+        result = Publication()
+        result.CopyFrom(publication)
+        result.spec.file.uri = shown
+        return result
 
 
 def _forgotten(publication: Publication) -> bool:

@@ -61,7 +61,7 @@ class Carried:
             tracks=[
                 media.DesiredTrack(
                     publication_id=publication.publication_id,
-                    spec=publication.spec,
+                    spec=self._book.whole(publication).spec,
                     muted=publication.muted,
                     attempt=self._attempts.get(publication.publication_id, 0),
                     restricted=self._restricted(self._room, publication.publication_id),

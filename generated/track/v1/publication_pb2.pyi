@@ -620,7 +620,9 @@ class Publication(_message.Message):
     """Identity of the principal that asked for it. Empty where the server runs without authentication."""
     @_builtins.property
     def spec(self) -> Global___PublicationSpec:
-        """What was asked for, with the defaults that were chosen filled in."""
+        """What was asked for, with the defaults that were chosen filled in. Of a URL, what may be secret is left out: user, query
+        and fragment.
+        """
 
     @_builtins.property
     def problem(self) -> _error_pb2.Problem:

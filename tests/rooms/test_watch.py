@@ -20,7 +20,8 @@ from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
 from track_server.rooms.stream import follow
 
-DEADLINE_S = 15.0
+# Longer than LiveKit waits for a client whose goodbye was lost.
+DEADLINE_S = 45.0
 
 
 @contextlib.asynccontextmanager

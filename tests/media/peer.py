@@ -53,7 +53,6 @@ class PeerSession:
         self.attached = 0
         self._desired = SessionDesired()
         self._outboxes: set[asyncio.Queue[AttachResponse | None]] = set()
-        self._changed = asyncio.Condition()
 
     def desire(
         self, *tracks: DesiredTrack, stats_interval_s: float = 0, audience: SessionAudience | None = None
@@ -92,17 +91,13 @@ class PeerSession:
                 self.stats.append(request.stats)
             case "ended":
                 self.ended = request.ended
-        await self.notify()
-
-    async def notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
 
     async def until(self, condition: Callable[[], object], within_s: float = DEADLINE_S) -> None:
-        """Wait until the condition holds; it is looked at after everything that the session says."""
+        """Wait until the condition holds."""
         try:
-            async with asyncio.timeout(within_s), self._changed:
-                await self._changed.wait_for(lambda: bool(condition()))
+            async with asyncio.timeout(within_s):
+                while not condition():
+                    await asyncio.sleep(0.02)
         except TimeoutError:
             raise AssertionError(f"not seen in {within_s} s; reports: {self.reports}, ended: {self.ended}") from None
 
@@ -205,7 +200,6 @@ class MediaPeer(MediaServiceServicer):
                 session.attached -= 1
                 listening.cancel()
                 await asyncio.wait([listening])
-                await session.notify()
 
     async def _listen(self, session: PeerSession, requests: Any) -> None:
         async for request in requests:

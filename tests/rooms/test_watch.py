@@ -184,7 +184,9 @@ async def test_a_restart_of_livekit_is_told_as_a_gap(start_livekit: StartLiveKit
         await server.start()
         async with participant(server, room_name, "carol"):
             again = await reader.until(lambda m: m.snapshot.reason == event_pb2.SNAPSHOT_REASON_WATCHER_AWAY)
-            assert "carol" in {found.identity for found in again.snapshot.participants}
+            # The watcher may be back before her.
+            if "carol" not in {found.identity for found in again.snapshot.participants}:
+                await reader.until(lambda m: m.event.participant_joined.identity == "carol")
         await reader.aclose()
 
 

@@ -27,7 +27,9 @@ GRPCURL := .tools/grpcurl-$(GRPCURL_VERSION)/grpcurl
 GHZ := .tools/ghz-$(GHZ_VERSION)/ghz
 BUF := .tools/buf-$(BUF_VERSION)/buf
 PROTOVALIDATE := .tools/protovalidate/v$(PROTOVALIDATE_VERSION)
-CODE := $(wildcard track_server tests bench clients fuzz tools)
+CODE := $(wildcard track_server tests bench clients/python fuzz tools)
+COMPANION := clients/browser/build/page.html
+COMPANION_SOURCES := $(wildcard clients/browser/src/* clients/browser/test/* clients/browser/*.json) clients/browser/.npmrc
 BASELINE := protos/baseline.binpb
 
 # bash has a SECONDS of its own: only one that was given to make counts.
@@ -48,6 +50,7 @@ help:
 	@echo 'make baseline            at a release: the contract that later ones must not break'
 	@echo 'make bench               figures into bench/results.json'
 	@echo 'make lock [UPGRADE=1]    requirements.lock from pyproject.toml'
+	@echo 'make companion           the companion for browsers: clients/browser/dist'
 	@echo 'make tools               the programs that tests and benchmarks need, into .tools'
 	@echo 'make clean               removes the environment and caches; .tools is kept'
 
@@ -56,7 +59,7 @@ demo: $(LIVEKIT) $(ENV)
 	@exec $(BIN)/track-server demo --livekit-server .tools/bin/livekit-server $(DEMO_SECONDS)
 
 .PHONY: test
-test: $(LIVEKIT) $(LIVEKIT_OLD) $(GRPCURL) $(ENV)
+test: $(LIVEKIT) $(LIVEKIT_OLD) $(GRPCURL) $(COMPANION) $(ENV)
 	$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 .PHONY: fuzz
@@ -64,11 +67,12 @@ fuzz: $(FUZZER)
 	@exec $(BIN)/python -m fuzz $(FUZZ_SECONDS)
 
 .PHONY: lint
-lint: $(BUF) $(PROTOVALIDATE) $(ENV)
+lint: $(BUF) $(PROTOVALIDATE) $(COMPANION) $(ENV)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-cache
+	cd clients/browser && npm run --silent check
 	$(BUF) format protos --diff --exit-code
 	$(BUF) lint protos
 	@test -f $(BASELINE) || { echo '$(BASELINE) is missing: run `make baseline` and commit it' >&2; exit 1; }
@@ -92,7 +96,7 @@ baseline: $(BUF) $(PROTOVALIDATE)
 	$(BUF) build protos --exclude-source-info -o $(BASELINE)
 
 .PHONY: bench
-bench: $(LIVEKIT) $(ENV)
+bench: $(LIVEKIT) $(COMPANION) $(ENV)
 	$(BIN)/python -m bench
 
 .PHONY: lock
@@ -108,8 +112,13 @@ lock:
 .PHONY: tools
 tools: $(LIVEKIT) $(LIVEKIT_OLD) $(GRPCURL) $(GHZ) $(BUF) $(PROTOVALIDATE)
 
+# The companion for browsers, and the page in which the tests run it.
+.PHONY: companion
+companion: $(COMPANION)
+
 .PHONY: clean
 clean:
+	rm -rf clients/browser/node_modules clients/browser/build clients/browser/dist
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.tools/*' -prune -exec rm -rf {} +
 
@@ -120,6 +129,10 @@ $(ENV): requirements.lock pyproject.toml
 # Beside the rest, and only where it is used: a native fuzzer for Linux and macOS, and Python up to 3.13.
 $(FUZZER): fuzz/requirements.txt $(ENV)
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes --requirement $<
+	@touch $@
+
+$(COMPANION): $(COMPANION_SOURCES) tools/companion
+	@tools/companion
 	@touch $@
 
 $(LIVEKIT):

@@ -13,7 +13,23 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import idle_rooms, list_participants, list_tracks, modes, mutes, overload, publications, reports, revocations
+from bench import (
+    av_skew,
+    commands,
+    gaps,
+    idle_rooms,
+    kills,
+    list_participants,
+    list_tracks,
+    modes,
+    mutes,
+    overload,
+    publications,
+    pushes,
+    reports,
+    revocations,
+    worker_memory,
+)
 from bench.figures import RESULTS, Figure, show, write
 from bench.processes import HelperFailedError
 from bench.stand import Effort, Stand, standing
@@ -25,6 +41,12 @@ MEASURES: Final[Mapping[str, Callable[[Stand], Awaitable[list[Figure]]]]] = {
     "idle_rooms": idle_rooms.measure,
     "mutes": mutes.measure,
     "publications": publications.measure,
+    "gaps": gaps.measure,
+    "pushes": pushes.measure,
+    "av_skew": av_skew.measure,
+    "kills": kills.measure,
+    "worker_memory": worker_memory.measure,
+    "commands": commands.measure,
     "reports": reports.measure,
     "modes": modes.measure,
     "revocations": revocations.measure,

@@ -15,7 +15,7 @@ from track_server.access.tokens import TokenAuthenticator
 from track_server.config.limits import LimitSettings
 from track_server.interceptors.chain import Chain
 from track_server.interceptors.context import Call, CallIds, entry
-from track_server.interceptors.drain import Draining
+from track_server.interceptors.drain import DrainSwitch
 from track_server.interceptors.handlers import adapted
 from track_server.interceptors.method import Method, declared
 from track_server.interceptors.streams import OpenStreams
@@ -78,7 +78,7 @@ async def _steps(stand: Stand, room: str) -> AsyncIterator[list[Step]]:
                 limits=LimitSettings(**UNLIMITED),
                 store=store,
                 registry=CollectorRegistry(),
-                draining=Draining(OpenStreams(None)),
+                draining=DrainSwitch(OpenStreams(None)),
                 events=EventWriter("info", log),
             )
         )

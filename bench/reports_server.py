@@ -17,7 +17,7 @@ from track_server.access.grants import GrantAccess
 from track_server.access.tokens import TokenAuthenticator
 from track_server.config.limits import LimitSettings
 from track_server.interceptors.chain import Chain, ChainedServer
-from track_server.interceptors.drain import Draining
+from track_server.interceptors.drain import DrainSwitch
 from track_server.interceptors.streams import OpenStreams
 from track_server.keys import ApiKey, KeyRing
 from track_server.limits.connection import FIXED_OPTIONS
@@ -72,7 +72,7 @@ class Server:
         store = await enter(SqliteStore(Path(directory) / "reports.sqlite3"))
         rooms = await enter(Rooms(url, api, tokens, linger_s=30, max_events=1000, transport_timeout_s=10))
         log = self._stack.enter_context((Path(directory) / "reports.log").open("wb"))
-        draining = Draining(OpenStreams(None))
+        draining = DrainSwitch(OpenStreams(None))
         chain = await enter(
             Chain(
                 authenticator=TokenAuthenticator(KeyRing(ApiKey(key, secret))),

@@ -33,17 +33,33 @@ class Effort:
     seconds: float
     events: int
     publications: int
+    skews: int
+    gaps: int
     idle_rooms: int
+    kills: int
+    worker_rooms: int
 
     @classmethod
     def full(cls) -> Self:
         """What the committed figures are measured with."""
-        return cls(rounds=5, seconds=3.0, events=500, publications=10, idle_rooms=100)
+        return cls(
+            rounds=5,
+            seconds=3.0,
+            events=500,
+            publications=10,
+            skews=30,
+            gaps=20,
+            idle_rooms=100,
+            kills=20,
+            worker_rooms=200,
+        )
 
     @classmethod
     def quick(cls) -> Self:
         """To see that it works."""
-        return cls(rounds=2, seconds=1.0, events=60, publications=3, idle_rooms=20)
+        return cls(
+            rounds=2, seconds=1.0, events=60, publications=3, skews=5, gaps=3, idle_rooms=20, kills=3, worker_rooms=20
+        )
 
 
 class Stand:

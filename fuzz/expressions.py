@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from fuzz.target import Finding, Target, choice, chosen
-from tests.servicer.refusals import INTERNAL
+from tests.refusals import INTERNAL
 from track.v1 import audit_pb2, publication_pb2, track_pb2
 from track_server.cel import VARIABLES, compile_filter
 from track_server.errors import InvalidExpression

@@ -1,7 +1,8 @@
 """Every request of the contract: decoded, validated, refused, recorded."""
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -9,8 +10,8 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from fuzz.target import Finding, Target, choice, chosen
+from tests.refusals import INTERNAL
 from tests.servicer.contract import METHODS, request_of
-from tests.servicer.refusals import INTERNAL
 from track.v1 import access_pb2, audit_pb2
 from track_server.audit.entry import Operation, entry_of
 from track_server.errors import TrackError
@@ -21,7 +22,7 @@ from track_server.interceptors.validation import Messages
 # gRPC's limit on the metadata of an answer, less what else is in it.
 _MAX_STATUS_BYTES: Final = 4096
 
-Read = Callable[[bytes, Any], Awaitable[Any]]
+Read = Callable[[Any, Any], Awaitable[Any]]
 
 
 def _reading(method: Method) -> Read:
@@ -30,14 +31,28 @@ def _reading(method: Method) -> Read:
     async def inner(request: Any, call: Any) -> bytes:
         return b""
 
-    return Messages().wrap(method, inner)
+    read = Messages().wrap(method, inner)
+    if not method.request_streaming:
+        return read
+
+    async def read_stream(raw: bytes, call: Any) -> Any:
+        async def messages() -> AsyncIterator[bytes]:
+            yield raw
+
+        return await read(messages(), call)
+
+    return read_stream
 
 
 def _check(method: Method, read: Read, raw: bytes) -> None:
-    call = SimpleNamespace(context=SimpleNamespace(write=None), request=None, room="")
+    call = SimpleNamespace(context=SimpleNamespace(write=None), request=None, room="", received=0)
     failure = None
     try:
-        _finish(read(raw, call))
+        if method.request_streaming:
+            # The first message of a stream is waited for.
+            asyncio.run(_wait_for(read(raw, call)))
+        else:
+            _finish(read(raw, call))
     except TrackError as error:
         failure = error.problem()
         status = status_of(error)
@@ -47,6 +62,10 @@ def _check(method: Method, read: Read, raw: bytes) -> None:
             raise Finding(f"the message tells of what is inside: {status.message!r}") from error
     if call.request is not None:
         _check_record(method, call.request, failure)
+
+
+async def _wait_for(reading: Awaitable[Any]) -> None:
+    await reading
 
 
 def _finish(reading: Awaitable[Any]) -> None:

@@ -21,7 +21,7 @@ from track_server.access.grants import GrantAccess
 from track_server.access.tokens import Authenticator, Unguarded
 from track_server.config.limits import LimitSettings
 from track_server.interceptors.chain import Chain, ChainedServer
-from track_server.interceptors.drain import Draining
+from track_server.interceptors.drain import DrainSwitch
 from track_server.interceptors.streams import OpenStreams
 from track_server.limits.connection import connection_options
 from track_server.logs import EventWriter
@@ -50,7 +50,7 @@ class Harness:
     """A running server. `on(name, behavior)` makes a method of TrackService do what the test wants."""
 
     chain: Chain
-    draining: Draining
+    draining: DrainSwitch
     registry: CollectorRegistry
     store: Store
     log: io.BytesIO
@@ -119,7 +119,7 @@ async def serving(
     async with AsyncExitStack() as stack:
         if store is None:
             store = await stack.enter_async_context(SqliteStore(directory / "store.sqlite3"))
-        log, registry, draining = io.BytesIO(), CollectorRegistry(), Draining(OpenStreams(None))
+        log, registry, draining = io.BytesIO(), CollectorRegistry(), DrainSwitch(OpenStreams(None))
         chain = await stack.enter_async_context(
             Chain(
                 authenticator=authenticator or Unguarded(),

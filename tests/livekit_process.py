@@ -25,6 +25,7 @@ _PORTS: Final = range(12_000, 32_000)
 _START_ATTEMPTS: Final = 5
 _START_DEADLINE_S: Final = 30.0
 _STOP_DEADLINE_S: Final = 10.0
+_PAUSE_S: Final = 5.0
 _POLL_S: Final = 0.02
 
 # The kernel kills the server when this process dies, however it dies; the pid check closes the race before prctl.
@@ -51,6 +52,11 @@ def tool(name: str) -> Path:
     if not os.access(path, os.X_OK):
         raise ToolMissingError(f".tools/bin/{name} is missing: run `make tools` (it needs Go)")
     return path
+
+
+def dying_with_parent(*command: str) -> list[str]:
+    """The command, to be started so that the kernel kills it when this process ends."""
+    return [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
 
 class ReservedPort:
@@ -206,6 +212,11 @@ class LiveKitProcess:
     def pause(self) -> None:
         """Freeze the process: connections stay open and nothing answers."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + _PAUSE_S
+        # A thread of it that is in the kernel goes on for a moment.
+        while psutil.Process(self.pid).status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline, "LiveKit does not stop"
+            time.sleep(0.005)
 
     def resume(self) -> None:
         """Let a paused process go on."""
@@ -260,10 +271,9 @@ class LiveKitProcess:
         self._directory.mkdir(parents=True, exist_ok=True)
         file = self._directory / "livekit.yaml"
         file.write_text(json.dumps(self._config, indent=2))  # JSON is YAML.
-        launcher = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid())]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*launcher, str(self.binary), "--config", str(file)],
+                dying_with_parent(str(self.binary), "--config", str(file)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

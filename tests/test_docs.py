@@ -13,8 +13,8 @@ import pytest
 
 from tests.conftest import StartPermissions
 from tests.livekit_process import TOOLS, LiveKitProcess
-from tests.participants import participant
-from tests.servicer.rooms import delete_room
+from tests.livekit_rooms import delete_room
+from tests.participants import microphone, participant
 from tests.track_process import TrackProcess
 from track.v1 import track_service_pb2
 
@@ -81,13 +81,14 @@ def test_every_rpc_has_an_example() -> None:
     assert {command.rpc for command in ALL} >= methods
 
 
-@pytest.mark.deadline(150)
+@pytest.mark.deadline(240)
 async def test_every_call_in_the_documents_works_and_answers_as_written(
     track: TrackProcess, livekit: LiveKitProcess, start_permissions: StartPermissions
 ) -> None:
     permissions = await start_permissions(None, {"TRACK_PERMISSION_TOKEN": ""})
     shell = Shell(track, {ADDRESS: track.address, PERMISSIONS: permissions.address})
-    async with participant(livekit, ROOM, "viewer", auto_subscribe=False):
+    async with participant(livekit, ROOM, "viewer", auto_subscribe=False) as viewer:
+        await microphone(viewer)
         try:
             for command in ALL:
                 await shell.run(command)

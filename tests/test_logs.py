@@ -97,3 +97,28 @@ def test_console_is_for_people() -> None:
     assert "started" in text
     assert "ZeroDivisionError" in text
     assert "hidden" not in text
+
+
+_SECRETS = """
+import sys
+import structlog
+from track_server.logs import configure_logging
+configure_logging(level="info", as_json=sys.argv[1] == "json")
+log = structlog.get_logger("x")
+url = "http://host.example/clip.mp4?signature=" + "s3cret"
+log.info("told", cause=f"HTTPNotFoundError: Server returned 404: '{url}'", inner=[{"url": url}], error=OSError(url))
+try:
+    raise OSError(f"cannot open '{url}'")
+except OSError:
+    log.exception("failed")
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_a_url_is_signed_with_is_not_in_the_log(form: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SECRETS, form], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr.count("http://host.example/clip.mp4") >= 4
+    # The program's own text, as a traceback shows it, has it in two parts.
+    assert "=s3cret" not in done.stderr

@@ -32,6 +32,7 @@ _WORKER_SETTINGS: Final = (
     "media_url_hosts",
     "worker_max_sessions",
     "worker_sessions_per_child",
+    "worker_sessions_before_recycling",
     "log_level",
     "log_format",
 )
@@ -100,6 +101,7 @@ def _worker(options: dict[str, Any]) -> int:
         keys_file=settings.keys_file,
         max_sessions=settings.worker_max_sessions,
         sessions_per_child=settings.worker_sessions_per_child,
+        sessions_before_recycling=settings.worker_sessions_before_recycling,
         media_dir=settings.media_dir,
         url_hosts=tuple(sorted(settings.media_url_hosts)),
         log_level=settings.log_level,

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from track.v1.tracks_pb2 import MuteResult, SubscriptionResult
-from track_server.errors import ProblemError
+from track_server.errors import error_in
 
 
 def fail_if_all_failed(results: Sequence[MuteResult] | Sequence[SubscriptionResult]) -> None:
     """Raises the first item's problem where no item succeeded."""
     if results and all(result.HasField("problem") for result in results):
-        raise ProblemError(results[0].problem)
+        raise error_in(results[0].problem)

@@ -4,11 +4,14 @@ import contextlib
 import json
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import IO, Any, Final
 
 import orjson
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
+
+from track_server.texts import cleaned
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _LINE: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
@@ -53,6 +56,8 @@ def configure_logging(*, level: str, as_json: bool) -> EventWriter:
 
     ``level``: debug, info, warning or error. What other packages log through `logging` joins from warning up. Returns a
     writer for those who write many events at a time.
+
+    Tokens are left out, and of URLs user, query and fragment: errors of libraries have whole URLs in them.
     """
     number = _LEVELS[level]
     shared: list[Any] = [
@@ -66,6 +71,7 @@ def configure_logging(*, level: str, as_json: bool) -> EventWriter:
                 *shared,
                 # Without local variables, which hold tokens and what rooms say.
                 structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+                _without_secrets,
                 structlog.processors.JSONRenderer(serializer=_json),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -79,6 +85,7 @@ def configure_logging(*, level: str, as_json: bool) -> EventWriter:
                 structlog.dev.ConsoleRenderer(
                     colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
                 ),
+                _text_without_secrets,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(number),
             logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
@@ -87,6 +94,28 @@ def configure_logging(*, level: str, as_json: bool) -> EventWriter:
     logging.basicConfig(handlers=[_Forward()], level=max(number, logging.WARNING), force=True)
     logging.captureWarnings(True)
     return EventWriter(level, sys.stderr.buffer if as_json else None)
+
+
+def _text_without_secrets(_log: Any, _method: str, text: Any) -> str:
+    return cleaned(text)
+
+
+def _without_secrets(_log: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    return {name: _cleaned(value) for name, value in event.items()}
+
+
+def _cleaned(value: Any) -> Any:
+    match value:
+        case str():
+            return cleaned(value)
+        case dict():
+            return {name: _cleaned(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_cleaned(inner) for inner in value]
+        case BaseException():
+            return cleaned(str(value))
+        case _:
+            return value
 
 
 def _json_line(event: dict[str, Any]) -> bytes:

@@ -22,7 +22,7 @@ from track_server.config import Settings, environment_name
 from track_server.exposition import exposing
 from track_server.health import SERVICE, Condition, LiveKitAddress, Readiness
 from track_server.interceptors.chain import Chain, ChainedServer
-from track_server.interceptors.drain import Draining
+from track_server.interceptors.drain import DrainSwitch
 from track_server.interceptors.streams import OpenStreams
 from track_server.limits.connection import MEDIA_OPTIONS, connection_options
 from track_server.listeners import bind, server_tls
@@ -54,7 +54,7 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
         tls = await enter(server_tls(settings))
         ground = await enter(founded(settings))
         authority = await enter(deciding(ground))
-        draining = Draining(OpenStreams(authority.revocation))
+        draining = DrainSwitch(OpenStreams(authority.revocation))
         chain = await enter(
             Chain(
                 authenticator=authority.authenticator,
@@ -68,7 +68,9 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
         )
         media_server = ChainedServer(aio.server(options=MEDIA_OPTIONS), chain)
         media_address = bind(media_server, settings, "media_listen")
-        work = await enter(working(ground, authority, settings.media_address or media_address))
+        workers = Supervisor(settings.media_workers, lambda: worker_environment(settings, ground.keys))
+        work = await enter(working(ground, authority, settings.media_address or media_address, workers))
+        workers.follow(work.sessions.worker_came)
         media_service_pb2_grpc.add_MediaServiceServicer_to_server(MediaSessions(work.sessions), media_server)
         await media_server.start()
         stack.push_async_callback(media_server.stop, 0.5)
@@ -77,11 +79,7 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
         server = ChainedServer(aio.server(options=connection_options(settings)), chain)
         address = bind(server, settings, "listen", tls)
         readiness = _register(server, ground, authority, work)
-        await enter(
-            Supervisor(
-                settings.media_workers, lambda: worker_environment(settings, ground.keys), work.sessions.worker_came
-            )
-        )
+        await enter(workers)
         # Ends before the workers do: a session must not look for another worker while ours go home.
         await work.resume(stack)
         await enter(authority.revocation)

@@ -14,7 +14,7 @@ from track_server.access.access import Open
 from track_server.access.bounds import UNBOUNDED, Bounds
 from track_server.access.principal import Grants, Principal
 from track_server.access.question import EVERYTHING, Question, Touch
-from track_server.access.revocation import Revocation, Standing
+from track_server.access.revocation import Revocation, StandingEffect
 from track_server.errors import PermissionDenied, PermissionsChanging, TrackError
 from track_server.store.records import StoreError
 
@@ -79,7 +79,7 @@ async def test_changes_that_come_faster_than_answers_are_looked_at_together() ->
     access = Deciding()
     question = Question(MUTE, "a", "bob")
     async with looking(access) as revocation:
-        revocation.add(lambda: [Standing(caller(0), question, _nothing)])
+        revocation.add(lambda: [StandingEffect(caller(0), question, _nothing)])
         access.answering.clear()
         revocation.changed(EVERYTHING)
         await until(lambda: access.reviews)
@@ -126,7 +126,9 @@ async def test_what_cannot_be_ended_does_not_keep_the_rest() -> None:
     access.answer = lambda: PermissionDenied("no longer")
     question = Question(MUTE, "a", "bob")
     async with looking(access) as revocation:
-        revocation.add(lambda: [Standing(caller(0), question, broken), Standing(caller(1), question, sound)])
+        revocation.add(
+            lambda: [StandingEffect(caller(0), question, broken), StandingEffect(caller(1), question, sound)]
+        )
         revocation.changed(EVERYTHING)
         await until(lambda: ended)
     assert ended[0] == "no longer"

@@ -29,7 +29,7 @@ def test_every_rpc_of_ours_declares_a_permission_and_mutations_take_a_request_id
     method = declared(rpc, lambda raw: raw, lambda message: message)
     assert method.ours
     assert method.permission != access_pb2.PERMISSION_UNSPECIFIED
-    changes = rpc.name.startswith(("Publish", "Unpublish", "Mute", "Unmute", "Update", "Set", "Clear"))
+    changes = rpc.name.startswith(("Publish", "Unpublish", "Mute", "Unmute", "Update", "Restart", "Set", "Clear"))
     assert method.mutation == changes
     assert method.mutation == ("request_id" in rpc.input_type.fields_by_name)
     assert method.mutation == ("validate_only" in rpc.input_type.fields_by_name)
@@ -111,7 +111,7 @@ CHANGE = access_pb2.AccessRule(permission=access_pb2.PERMISSION_MUTE, mutation=T
         ("Bare", {"request": "Roomy"}, None, "declares no permission"),
         ("Empty", {"request": "Roomy"}, access_pb2.AccessRule(), "declares no permission"),
         ("Nowhere", {}, TRACKS, "no field `room`"),
-        ("Upload", {"request": "Roomy", "client": True}, TRACKS, "streams its requests"),
+        ("Upload", {"request": "Named", "client": True}, CHANGE, "mutation that streams"),
         ("Anew", {"request": "Roomy"}, CHANGE, "no field `request_id`"),
         ("Flow", {"request": "Named", "server": True}, CHANGE, "mutation that streams"),
     ],

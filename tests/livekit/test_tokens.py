@@ -38,6 +38,7 @@ def test_each_token_grants_what_it_is_for() -> None:
     assert given_grants(mint.server()) - defaults == {"roomList", "roomCreate"}
     assert given_grants(mint.room_admin("room")) - defaults == {"roomAdmin", "roomCreate", "roomList"}
     assert claims(mint.room_admin("room"))["video"]["room"] == "room"
+    assert given_grants(mint.host("room", "host", {})) == {"roomJoin", "agent", "canPublish", "canPublishData"}
     assert given_grants(mint.worker()) - defaults == {"agent"}
     watcher = mint.watcher("room", "watcher-1")
     assert given_grants(watcher) == {"roomJoin", "hidden", "canSubscribe"}
@@ -58,10 +59,10 @@ def test_a_token_is_signed_once_per_purpose_and_again_before_it_expires(monkeypa
     signed = 0
     mint_token = TokenMint._mint
 
-    def counted(self: TokenMint, *arguments: Any) -> str:
+    def counted(self: TokenMint, *arguments: Any, **options: Any) -> str:
         nonlocal signed
         signed += 1
-        return mint_token(self, *arguments)
+        return mint_token(self, *arguments, **options)
 
     monkeypatch.setattr(TokenMint, "_mint", counted)
     first = mint.room_admin("a")

@@ -1,10 +1,12 @@
 """Small media files, made by the tests that play them."""
 
+import wave
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import numpy.typing as npt
 
 RATE = 44_100
 
@@ -26,11 +28,22 @@ def write_clip(path: Path, seconds: float = 2.0, *, video: bool = True, audio: b
             clip.mux(pictures.encode())
         if sound is not None:
             times = np.arange(int(seconds * RATE)) / RATE
-            wave = np.where(times >= seconds / 2, np.sin(2 * np.pi * 1000 * times) * 12_000, 0).astype(np.int16)
-            for begin in range(0, len(wave), 1024):
-                piece = wave[None, begin : begin + 1024]
+            samples = np.where(times >= seconds / 2, np.sin(2 * np.pi * 1000 * times) * 12_000, 0).astype(np.int16)
+            for begin in range(0, len(samples), 1024):
+                piece = samples[None, begin : begin + 1024]
                 block = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="s16", layout="mono")
                 block.sample_rate, block.pts, block.time_base = RATE, begin, Fraction(1, RATE)
                 clip.mux(sound.encode(block))
             clip.mux(sound.encode())
+    return path
+
+
+def write_sound(path: Path, *channels: npt.NDArray[np.float64]) -> Path:
+    """A WAV file at 44.1 kHz with those channels, -1 to 1."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(len(channels))
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((np.stack(channels, axis=1) * 32767).astype("<i2").tobytes())
     return path

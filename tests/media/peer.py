@@ -41,6 +41,8 @@ class PeerSession:
     """A session, as the server sees it."""
 
     def __init__(self, room: str, identity: str) -> None:
+        self.room_sid = ""
+        """Of the room that is meant."""
         self.session_id = f"ms-{uuid.uuid4().hex[:8]}"
         self.room, self.identity = room, identity
         self.generation = 1
@@ -171,6 +173,7 @@ class MediaPeer(MediaServiceServicer):
             generation=session.generation,
             participant_identity=session.identity,
             server_address=f"127.0.0.1:{self._port}",
+            room_sid=session.room_sid,
         )
         return json_format.MessageToJson(ticket)
 

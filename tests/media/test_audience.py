@@ -6,7 +6,7 @@ from typing import Any, cast
 from livekit import rtc
 
 from track.media.v1.media_service_pb2 import DesiredTrack, SessionAudience, SessionDesired, TrackAudience
-from track_server.media.audience import Audience, permissions_of
+from track_server.media.audience import AudienceTeller, permissions_of
 
 SIDS = {"public": "TR_public", "private": "TR_private", "data": "DTR_data"}
 
@@ -22,25 +22,25 @@ def audience(*everybody: str, **restricted: list[str]) -> SessionAudience:
 
 
 def test_who_may_have_every_private_track_may_have_all() -> None:
-    said = permissions_of(audience("ann", "ben", private=["ann", "absent"]), SIDS, {"private"})
+    said = permissions_of(audience("ann", "ben", private=["ann", "absent"]), SIDS.items(), {"private"})
     assert said == {"ann": None, "absent": None, "ben": frozenset({"TR_public"})}
 
 
 def test_the_data_of_a_participant_goes_to_nobody_who_may_not_have_all_of_it() -> None:
     # The SDK's process would not survive a data track in the list.
-    said = permissions_of(audience("ann", "ben", data=["ann"]), SIDS, {"data"})
+    said = permissions_of(audience("ann", "ben", data=["ann"]), SIDS.items(), {"data"})
     assert said == {"ann": None, "ben": frozenset({"TR_public", "TR_private"})}
 
 
 def test_what_is_restricted_but_not_told_of_yet_is_for_nobody() -> None:
-    said = permissions_of(audience("ann", data=["ann"]), SIDS, {"data", "private"})
+    said = permissions_of(audience("ann", data=["ann"]), SIDS.items(), {"data", "private"})
     assert said == {"ann": frozenset({"TR_public"})}
 
 
 def test_what_is_not_in_the_room_yet_is_not_given_to_whom_it_is_not_meant_for() -> None:
-    said = permissions_of(audience("ann", "ben", private=["ann"], later=["ben"]), SIDS, {"private", "later"})
+    said = permissions_of(audience("ann", "ben", private=["ann"], later=["ben"]), SIDS.items(), {"private", "later"})
     assert said == {"ann": frozenset({"TR_public", "TR_private"}), "ben": frozenset({"TR_public"})}
-    assert permissions_of(audience("ben", private=[]), {"private": "TR_private"}, {"private"}) == {}
+    assert permissions_of(audience("ben", private=[]), [("private", "TR_private")], {"private"}) == {}
 
 
 class Failing:
@@ -66,7 +66,7 @@ async def test_what_the_sdk_failed_to_say_is_said_again_and_the_track_waits_for_
     joined: asyncio.Future[rtc.Room] = asyncio.get_running_loop().create_future()
     joined.set_result(cast(rtc.Room, cast(Any, room)))
     told: list[int] = []
-    telling = Audience(joined, dict, told.append)
+    telling = AudienceTeller(joined, dict, told.append)
     restricted = DesiredTrack(publication_id="private", restricted=True)
     said = audience("ann", "ben", private=["ann"])
     said.revision = 7
@@ -86,7 +86,7 @@ async def test_nothing_is_opened_while_a_private_track_is_still_being_taken_away
     room = cast(rtc.Room, cast(Any, sdk))
     joined: asyncio.Future[rtc.Room] = asyncio.get_running_loop().create_future()
     told: list[int] = []
-    telling = Audience(joined, dict, told.append)
+    telling = AudienceTeller(joined, dict, told.append)
     said = audience("ann", "ben", private=["ann"])
     said.revision = 7
     telling.want(SessionDesired(tracks=[DesiredTrack(publication_id="private", restricted=True)], audience=said))
@@ -103,7 +103,7 @@ async def test_a_private_track_on_its_way_out_is_not_opened_by_what_becomes_of_a
     sids = {"public": "TR_public", "other": "TR_other"}
     sdk = Failing(0)
     joined: asyncio.Future[rtc.Room] = asyncio.get_running_loop().create_future()
-    telling = Audience(joined, lambda: sids, lambda _: None)
+    telling = AudienceTeller(joined, sids.items, lambda _: None)
     room = cast(rtc.Room, cast(Any, sdk))
     other = DesiredTrack(publication_id="other", restricted=True)
     private = DesiredTrack(publication_id="private", restricted=True)

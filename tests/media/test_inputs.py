@@ -1,6 +1,7 @@
 """Every input, published by a worker and seen by an independent subscriber."""
 
 import asyncio
+import contextlib
 import itertools
 import struct
 import time
@@ -14,12 +15,9 @@ from livekit import rtc
 from tests.livekit_process import LiveKitProcess
 from tests.media.clips import write_clip
 from tests.media.peer import MediaPeer, audio, data, desired, pattern, tone
+from tests.media.skew import MAX_SKEW_S, skews
 from tests.media.viewer import Viewer, luma, viewer
-from track.media.v1.media_service_pb2 import (
-    HOSTED_TRACK_STATE_FAILED,
-    HOSTED_TRACK_STATE_SOURCE_ENDED,
-    DesiredTrack,
-)
+from track.media.v1.media_service_pb2 import HOSTED_TRACK_STATE_FAILED, HOSTED_TRACK_STATE_SOURCE_ENDED, DesiredTrack
 from track.v1.error_pb2 import ErrorReason
 from track.v1.publication_pb2 import PublicationSpec, VideoCodec, VideoOptions
 from track.v1.track_pb2 import TrackSource, TrackType
@@ -159,37 +157,20 @@ async def test_picture_and_sound_of_a_looped_file_arrive_in_sync(
         )
         session = await peer.dispatch(settings.agent_name, room_name, *wanted)
         sids = [(await session.report_of(key)).track_sid for key in ("v1", "a1")]
-        stream = rtc.AudioStream(await seen.subscribe(sids[1]), sample_rate=48_000, num_channels=1)
-        loud: list[float] = []
-        bright: list[float] = []
+        found: list[float] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(45):
+                async for skew_s in skews(seen, video_sid=sids[0], audio_sid=sids[1]):
+                    found.append(skew_s)
+                    if settled(found):
+                        break
+    # On a machine that is too busy the receiver's jitter buffer stays long; even there they do not drift apart.
+    assert settled(found) or (len(found) >= 8 and abs(median(found[-8:])) < 0.2), found
 
-        async def listen() -> None:
-            silent = False
-            async for event in stream:
-                level = float(np.abs(np.frombuffer(event.frame.data, dtype=np.int16)).mean())
-                if silent and level > 1000:
-                    loud.append(time.time())
-                silent = level < 100 if level < 100 or level > 1000 else silent
 
-        listening = asyncio.create_task(listen())
-        try:
-            async with seen.frames(sids[0]) as frames:
-                dark = False
-                while len(bright) < 6 or len(loud) < 6:
-                    came, frame = await asyncio.wait_for(frames.get(), 10)
-                    assert (frame.width, frame.height) == (160, 120)
-                    value = float(luma(frame).mean())
-                    if dark and value > 150:
-                        bright.append(came)
-                    dark = value < 90
-        finally:
-            listening.cancel()
-            await asyncio.wait([listening])
-            await stream.aclose()
-    # The first rounds are left out: the receiver's buffers settle.
-    late = [min((sound - picture for sound in loud), key=abs) for picture in bright[1:-1]]
-    # One of them may be late where the machine was busy.
-    assert abs(median(late)) < 0.2, late
+def settled(found: list[float]) -> bool:
+    """Whether picture and sound were together in three of the latest four rounds."""
+    return sum(abs(skew_s) < MAX_SKEW_S for skew_s in found[-4:]) >= 3
 
 
 async def test_a_file_that_ends_ends_its_publication(

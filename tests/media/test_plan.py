@@ -1,35 +1,12 @@
-"""What a session does to host what is desired; and the frames of inputs that are pure."""
+"""The frames of inputs that are pure, and time lines."""
 
 import struct
 
 import numpy as np
-import pytest
 
-from tests.media.peer import data
-from track_server.media.hosted import plan
 from track_server.media.inputs.data import DataFrames
 from track_server.media.inputs.timeline import Timelines
 from track_server.media.inputs.tone import SAMPLE_RATE, Tone
-
-
-@pytest.mark.parametrize(
-    ("hosted", "desired", "start", "stop"),
-    [
-        ({}, [], [], set()),
-        ({}, [("a", 1), ("b", 1)], ["a", "b"], set()),
-        ({"a": 1, "b": 1}, [("b", 1)], [], {"a"}),
-        ({"a": 1}, [("a", 2)], ["a"], set()),
-        ({"a": 2}, [("a", 1)], [], set()),
-        ({"a": 1}, [("b", 1)], ["b"], {"a"}),
-    ],
-)
-def test_the_plan_starts_what_is_new_and_stops_what_is_gone(
-    hosted: dict[str, int], desired: list[tuple[str, int]], start: list[str], stop: set[str]
-) -> None:
-    tracks = [data(key, attempt=attempt) for key, attempt in desired]
-    to_start, to_stop = plan(hosted, tracks)
-    assert [track.publication_id for track in to_start] == start
-    assert to_stop == stop
 
 
 def test_data_frames_are_numbered_and_padded() -> None:

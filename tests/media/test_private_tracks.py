@@ -6,7 +6,7 @@ import dataclasses
 from tests.conftest import StartLiveKit
 from tests.livekit_process import LiveKitProcess
 from tests.media.peer import MediaPeer, PeerSession, pattern, tone
-from tests.servicer.receivers import receiver
+from tests.receivers import receiver
 from track.media.v1.media_service_pb2 import DesiredTrack, SessionAudience, TrackAudience
 from track_server.media.settings import MediaSettings
 from track_server.media.worker import MediaWorker

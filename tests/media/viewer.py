@@ -90,19 +90,27 @@ class Viewer:
 
     async def sound(self, sid: str, seconds: float) -> npt.NDArray[np.float64]:
         """That much of an audio track, 48 kHz mono, -1 to 1, from when it is not silent any more."""
+        return (await self._heard(sid, seconds, 1))[:, 0]
+
+    async def channels(self, sid: str, seconds: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The same, left and right."""
+        wave = await self._heard(sid, seconds, 2)
+        return wave[:, 0], wave[:, 1]
+
+    async def _heard(self, sid: str, seconds: float, channels: int) -> npt.NDArray[np.float64]:
         track = await self.subscribe(sid)
         chunks: list[npt.NDArray[np.float64]] = []
-        stream = rtc.AudioStream(track, sample_rate=48_000, num_channels=1)
+        stream = rtc.AudioStream(track, sample_rate=48_000, num_channels=channels)
 
         async def read() -> None:
             async for event in stream:
-                chunk = np.frombuffer(event.frame.data, dtype=np.int16) / 32768
+                chunk = np.frombuffer(event.frame.data, dtype=np.int16).reshape(-1, channels) / 32768
                 if chunks or np.abs(chunk).max() > 0.01:
                     chunks.append(chunk)
                 if sum(map(len, chunks)) >= seconds * 48_000:
                     return
 
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(DEADLINE_S + seconds):
             await read()
         await stream.aclose()
         return np.concatenate(chunks)

@@ -16,7 +16,7 @@ import pytest_asyncio
 from tests.chained_server import failure, until
 from tests.conftest import StartPermissions
 from tests.permission_process import PermissionClient, PermissionProcess
-from tests.servicer.refusals import refusal
+from tests.refusals import refusal
 from track.permission.v1 import permission_service_pb2 as pb
 from track.v1.access_pb2 import Grants, Permission, Principal, PrincipalKind, TrackOperation
 from track.v1.token_pb2 import PublishBounds

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import StartPermissions, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.permission_process import EXAMPLE
-from tests.servicer.refusals import Refusal, read, refusal
+from tests.refusals import Refusal, read, refusal
 from track.v1 import publication_pb2, server_info_pb2
 from track.v1.tracks_pb2 import ListTracksRequest
 

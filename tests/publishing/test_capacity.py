@@ -216,3 +216,25 @@ def test_each_limit_that_holds_is_told_with_how_it_is_kept() -> None:
     data = pb.Publication(type=DATA)
     (bitrate,) = [limit for limit in capacity.applied(data) if limit.name == "max_track_bitrate_bps"]
     assert bitrate.enforcement == pb.LIMIT_ENFORCEMENT_ADMISSION
+
+
+def test_layers_that_were_asked_for_count_one_by_one() -> None:
+    layers = [
+        pb.VideoLayerOptions(width=320, height=180, max_bitrate_bps=100_000),
+        pb.VideoLayerOptions(width=640, height=360, max_bitrate_bps=1_000_000),
+    ]
+    options = pb.VideoOptions(frames_per_second=30, layers=layers)
+    device = pb.DeviceInput(kind=pb.DEVICE_KIND_CAMERA)
+    assert bitrate_bps(complete(pb.PublicationSpec(device=device, video=options), "PUB", None), VIDEO) == 1_100_000
+
+
+def test_layers_of_the_sdk_count_whether_asked_for_or_not() -> None:
+    sizes = [pb.VideoLayerOptions(width=width, height=width * 9 // 16) for width in (320, 640, 1280)]
+    asked = pb.PublicationSpec(test_pattern=pb.TestPatternInput(), video=pb.VideoOptions(layers=sizes))
+    plain = complete(pb.PublicationSpec(test_pattern=pb.TestPatternInput()), "PUB", None)
+    assert bitrate_bps(complete(asked, "PUB", None), VIDEO) == bitrate_bps(plain, VIDEO)
+
+
+def test_stereo_counts_once_without_red() -> None:
+    spec = pb.PublicationSpec(tone=pb.ToneInput(), audio=pb.AudioOptions(stereo=True))
+    assert bitrate_bps(complete(spec, "PUB", None), AUDIO) == 96_000

@@ -52,6 +52,18 @@ def test_only_legal_moves_are_made(before: PublicationState.ValueType, after: Pu
         assert publication.state == before
 
 
+def test_every_move_is_told_where_several_are_made_at_once() -> None:
+    live = in_state(LIVE)
+    restarting = lifecycle.move(live, RESTARTING, at(5), "lost")
+    starting = lifecycle.move(restarting, STARTING, at(6))
+    assert lifecycle.passed(live, starting) == [restarting, starting]
+    assert lifecycle.passed(restarting, starting) == [starting]
+    # No move at all, or the first one ever.
+    muted = lifecycle.muted(starting, True)
+    assert lifecycle.passed(starting, muted) == [muted]
+    assert lifecycle.passed(None, new()) == [new()]
+
+
 def test_a_sid_ends_when_the_next_one_begins() -> None:
     publication = lifecycle.live(in_state(LIVE), "TR_2", at(7))
     assert publication.track_sid == "TR_2"

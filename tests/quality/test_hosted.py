@@ -7,9 +7,9 @@ from typing import Any
 import pytest_asyncio
 
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import existing_room
 from tests.participants import camera, participant
-from tests.servicer.commands import DATA, TONE, pattern, publish
-from tests.servicer.rooms import existing_room
+from tests.publications import DATA, TONE, pattern, publish
 from tests.track_process import Client, TrackProcess
 from track.v1.quality_pb2 import (
     CONNECTION_QUALITY_UNSPECIFIED,

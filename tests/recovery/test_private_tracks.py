@@ -4,13 +4,13 @@ import asyncio
 
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import existing_room
 from tests.participants import camera, participant
-from tests.servicer.commands import DEADLINE_S, LIVE, TONE, pattern, publish, until
-from tests.servicer.private_tracks import ENFORCED, OBSERVED, REQUESTED, WATCHED, restrict, rule, shown
-from tests.servicer.receivers import receiver
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import existing_room
-from tests.servicer.test_subscriptions import down_tracks, listed
+from tests.private_tracks import ENFORCED, OBSERVED, REQUESTED, WATCHED, restrict, rule, shown
+from tests.publications import DEADLINE_S, LIVE, TONE, pattern, publish, until
+from tests.receivers import receiver
+from tests.refusals import refusal
+from tests.subscriptions import down_tracks, listed
 from tests.track_process import Client
 from track.v1 import publication_pb2
 from track.v1 import subscription_permission_pb2 as pb

@@ -9,7 +9,7 @@ from aiohttp import web
 from tests.conftest import StartLiveKit, StartTrack
 from tests.media.clips import write_clip
 from tests.recovery.test_recovery import LIVE, publish, until
-from tests.servicer.streams import events
+from tests.streams import events
 from track.v1 import publication_pb2, track_pb2
 
 SIGNATURE = "sig=may-fetch-it"

@@ -11,13 +11,14 @@ import pytest
 
 from tests.conftest import StartPermissions, StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import delete_room, existing_room
 from tests.participants import camera, participant
-from tests.servicer.commands import DEADLINE_S, ENDED, LIVE, TONE, publication, publish
-from tests.servicer.private_tracks import restrict, rule
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import delete_room, existing_room
-from tests.servicer.streams import events
+from tests.private_tracks import restrict, rule
+from tests.publications import DEADLINE_S, ENDED, LIVE, TONE, pattern, publication, publish
+from tests.refusals import refusal
+from tests.streams import events
 from tests.track_process import Client, TrackProcess
+from tests.updates import update_of, video
 from track.v1 import publication_pb2
 
 UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
@@ -84,6 +85,32 @@ async def test_an_end_that_could_not_be_stored_is_stored_when_it_is_asked_for_ag
         await track.start()
         async with track.client("admin", room_admin=True, room=room_name) as client:
             assert (await publication(client, room_name, live.publication_id)).state == ENDED
+
+
+async def test_a_change_that_could_not_be_stored_is_not_made_and_can_be_asked_for_again(
+    start_track: StartTrack, livekit: LiveKitProcess, room_name: str
+) -> None:
+    track = await start_track(livekit)
+    async with existing_room(livekit, room_name):
+        async with track.client("admin", room_admin=True, room=room_name) as client:
+            live = await publish(client, room_name, pattern(), "host")
+            change = update_of(live, video(max_bitrate_bps=123_000), "video.max_bitrate_bps")
+            with full_disk(track):
+                refused = await refusal(client.UpdatePublication(change, timeout=10))
+                assert (refused.code, refused.reason) == UNAVAILABLE
+                assert await publication(client, room_name, live.publication_id) == live
+            # What comes next does not bring it along.
+            named = update_of(live, publication_pb2.PublicationSpec(name="other"), "name")
+            await client.UpdatePublication(named, timeout=30)
+            found = await publication(client, room_name, live.publication_id)
+            assert (found.spec.name, found.spec.video) == ("other", live.spec.video)
+            answer = await client.UpdatePublication(change, timeout=30)
+            assert answer.publication.spec.video.max_bitrate_bps == 123_000
+        await track.kill()
+        await track.start()
+        async with track.client("admin", room_admin=True, room=room_name) as client:
+            found = await publication(client, room_name, live.publication_id)
+            assert (found.spec.name, found.spec.video.max_bitrate_bps) == ("other", 123_000)
 
 
 async def test_a_publication_whose_permission_is_gone_ends_also_where_that_cannot_be_stored(

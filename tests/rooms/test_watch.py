@@ -14,6 +14,7 @@ from tests.participants import microphone, participant
 from track.v1 import event_pb2, track_pb2, tracks_pb2
 from track_server.errors import LiveKitUnavailable, RoomNotFound
 from track_server.livekit.api import LiveKitApi
+from track_server.livekit.signal import SignalConnection, SignalRefused
 from track_server.livekit.tokens import TokenMint
 from track_server.rooms.log import Cursor
 from track_server.rooms.reading import Reader
@@ -67,6 +68,18 @@ class EventReader:
 def server(request: pytest.FixtureRequest) -> LiveKitProcess:
     found: LiveKitProcess = request.getfixturevalue(request.param)
     return found
+
+
+async def test_a_watcher_that_comes_too_late_does_not_make_the_room_again(
+    server: LiveKitProcess, room_name: str
+) -> None:
+    # The room was there a moment ago, so it is not asked for again before joining.
+    tokens = TokenMint(server.api_key, server.api_secret)
+    with pytest.raises(SignalRefused):
+        async with SignalConnection(server.url, tokens.watcher(room_name, "watcher"), transport_timeout_s=10):
+            pass
+    async with LiveKitApi(server.http_url, tokens) as livekit:
+        assert await livekit.find_rooms([room_name]) == {}
 
 
 async def test_every_change_of_a_room_is_an_event_in_order(server: LiveKitProcess, room_name: str) -> None:

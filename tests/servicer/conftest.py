@@ -7,8 +7,8 @@ import pytest
 import pytest_asyncio
 
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import existing_room
 from tests.media.clips import write_clip
-from tests.servicer.rooms import existing_room
 from tests.servicer.tls import Files
 from tests.track_process import Client, TrackProcess
 

@@ -15,9 +15,11 @@ from google.protobuf.message import Message
 
 from tests.conftest import StartLiveKit, StartPermissions, StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import existing_room
 from tests.participants import camera, microphone, participant
 from tests.permission_process import EXAMPLE, PermissionProcess
-from tests.servicer.commands import DATA, TONE, pattern, publish
+from tests.publications import DATA, TONE, pattern, publish
+from tests.refusals import read, refusal
 from tests.servicer.contract import METHODS, RULES, called, request_of
 from tests.servicer.principals import (
     IDENTITY,
@@ -29,8 +31,6 @@ from tests.servicer.principals import (
     operation_token,
     whatever_the_token_is_about,
 )
-from tests.servicer.refusals import read, refusal
-from tests.servicer.rooms import existing_room
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2, server_info_pb2, tracks_pb2
 

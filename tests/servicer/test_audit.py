@@ -11,18 +11,19 @@ from livekit import api
 
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import existing_room, livekit_api
 from tests.participants import participant
-from tests.servicer.commands import DEADLINE_S, LIVE, OBSERVED, TONE, pattern, publish
+from tests.publications import DEADLINE_S, LIVE, OBSERVED, TONE, pattern, publish
+from tests.refusals import first, refusal
 from tests.servicer.principals import bearing
-from tests.servicer.refusals import first, refusal
-from tests.servicer.rooms import existing_room, livekit_api
-from tests.servicer.streams import events
+from tests.streams import events
 from tests.track_process import Client, TrackProcess
 from track.v1 import (
     access_pb2,
     error_pb2,
     event_pb2,
     publication_pb2,
+    publication_update_pb2,
     subscription_permission_pb2,
     token_pb2,
     track_service_pb2,
@@ -102,6 +103,12 @@ async def test_every_mutation_is_recorded_with_who_what_where_and_how_far(
             room=room, operation=access_pb2.TRACK_OPERATION_SUBSCRIBE, participant_identity="guest"
         )
     )
+    keyframe = publication_update_pb2.RESTART_LEVEL_KEYFRAME
+    restart = publication_update_pb2.RestartTrackRequest(room=room, publication_id=shown.publication_id, level=keyframe)
+    await admin.RestartTrack(restart, timeout=timeout)
+    change = publication_update_pb2.UpdatePublicationRequest(room=room, publication_id=shown.publication_id)
+    change.update_mask.paths.append("metadata")
+    await admin.UpdatePublication(change, timeout=timeout)
     await admin.UnpublishTrack(
         publication_pb2.UnpublishTrackRequest(room=room, publication_id=shown.publication_id), timeout=timeout
     )

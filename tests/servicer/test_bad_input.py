@@ -9,10 +9,10 @@ import pytest
 from google.protobuf import duration_pb2
 
 from tests.livekit_process import LiveKitProcess
-from tests.servicer.commands import DATA
+from tests.livekit_rooms import rooms
+from tests.publications import DATA
+from tests.refusals import refusal
 from tests.servicer.contract import called, every_request
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import rooms
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2, quality_pb2, tracks_pb2
 
@@ -27,7 +27,9 @@ Spec = publication_pb2.PublicationSpec
 ROOM_RPCS = sorted(every_request(room="r"))
 # What is answered from the store, or from the caller's token, needs no room.
 LIVE_ROOM_RPCS = sorted(
-    set(ROOM_RPCS) - {"UnpublishTrack", "GetPublication", "ListPublications", "CreateTrackToken", "ListAuditEntries"}
+    set(ROOM_RPCS)
+    - {"UpdatePublication", "PushMedia", "UnpublishTrack", "GetPublication", "ListPublications"}
+    - {"CreateTrackToken", "ListAuditEntries"}
 )
 NAMING_RPCS = sorted(set(ROOM_RPCS) - {"ListAuditEntries"})
 

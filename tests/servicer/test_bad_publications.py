@@ -7,11 +7,13 @@ import pytest
 from google.protobuf import struct_pb2
 
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import participants, rooms
 from tests.media.clips import write_clip
-from tests.servicer.commands import pattern
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import participants, rooms
+from tests.publications import pattern, publish, unpublish
+from tests.refusals import refusal
+from tests.servicer.bad_options import BAD_OPTIONS, file, labelled
 from tests.track_process import Client, TrackProcess
+from tests.updates import update
 from track.v1 import publication_pb2, track_pb2
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -21,16 +23,6 @@ LONG = "x" * 257
 
 Pub = publication_pb2
 Spec = publication_pb2.PublicationSpec
-
-
-def file(uri: str, **more: object) -> Spec:
-    """A file input."""
-    return Spec(file=Pub.FileInput(uri=uri, **more))  # type: ignore[arg-type]
-
-
-def labelled(**fields: object) -> Spec:
-    """A tone with those fields of PublicationSpec."""
-    return Spec(tone=Pub.ToneInput(), **fields)  # type: ignore[arg-type]
 
 
 def big_metadata() -> struct_pb2.Struct:
@@ -148,6 +140,7 @@ SPECS = [
     ("uri too long", file("x" * 2049), INVALID, "INVALID_FIELD", "spec.file.uri"),
     ("no uri", file(""), INVALID, "INVALID_FIELD", "spec.file.uri"),
     ("a file of data", file("silent.mkv", type=3), INVALID, "INVALID_FIELD", "spec.file.type"),
+    *BAD_OPTIONS,
 ]
 
 
@@ -188,3 +181,25 @@ async def test_nobody_came_into_the_room_of_refused_commands(admin: Client, live
     for spec in (Spec(), pattern(codec=Pub.VIDEO_CODEC_VP9, simulcast=True), file("none.mp4")):
         await refusal(admin.PublishTrack(Pub.PublishTrackRequest(room=room, spec=spec), timeout=20))
     assert await participants(livekit, room) == set()
+
+
+async def test_a_participant_has_one_data_track_of_a_name(admin: Client, room: str) -> None:
+    spec = Spec(data=Pub.DataInput(), name="cursors")
+    known = await publish(admin, room, spec, "host")
+    request = Pub.PublishTrackRequest(room=room, spec=spec, participant_identity="host")
+    for request.validate_only in (False, True):
+        refused = await refusal(admin.PublishTrack(request, timeout=20))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "SOURCE_IN_USE"), refused
+        assert refused.fields == ("spec.name",)
+    listed = await admin.ListPublications(Pub.ListPublicationsRequest(room=room))
+    assert [found.publication_id for found in listed.publications] == [known.publication_id]
+    # A change of name is held against the same; messages, and others' tracks, may have it.
+    other = await publish(admin, room, Spec(data=Pub.DataInput()), "host")
+    renamed = await refusal(update(admin, other, spec, "name"))
+    assert (renamed.reason, renamed.fields) == ("SOURCE_IN_USE", ("spec.name",))
+    messages = Pub.DataOptions(delivery=Pub.DATA_DELIVERY_LOSSY_MESSAGES)
+    await publish(admin, room, Spec(data=Pub.DataInput(), data_options=messages, name="cursors"), "host")
+    await publish(admin, room, spec, "another")
+    await update(admin, known, Spec(data=Pub.DataInput(frames_per_second=5)), "data.frames_per_second")
+    await unpublish(admin, known)
+    await publish(admin, room, spec, "host")

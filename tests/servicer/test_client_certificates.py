@@ -10,10 +10,10 @@ from tests.certificates import authority, issue
 from tests.chained_server import until
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
-from tests.servicer.commands import TONE
-from tests.servicer.refusals import read, refusal
-from tests.servicer.streams import events
+from tests.publications import TONE
+from tests.refusals import read, refusal
 from tests.servicer.tls import Files, asked, listed, secure, unreachable
+from tests.streams import events
 from track.v1 import publication_pb2, tracks_pb2
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED

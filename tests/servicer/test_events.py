@@ -7,11 +7,11 @@ import pytest
 from livekit import api
 
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import delete_room, livekit_api, rooms
 from tests.participants import camera, microphone, participant
-from tests.servicer.commands import DATA, ENDED, LIVE, TONE, pattern, publish, unpublish
-from tests.servicer.refusals import first, refusal
-from tests.servicer.rooms import delete_room, livekit_api, rooms
-from tests.servicer.streams import DEADLINE_S, events
+from tests.publications import DATA, ENDED, LIVE, TONE, pattern, publish, unpublish
+from tests.refusals import first, refusal
+from tests.streams import DEADLINE_S, events
 from tests.track_process import Client
 from track.v1 import event_pb2, publication_pb2, quality_pb2, track_pb2, tracks_pb2
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.livekit_process import LiveKitProcess, tool
+from tests.livekit_rooms import existing_room
+from tests.refusals import read
 from tests.servicer.contract import METHODS, request_of
 from tests.servicer.messages import TEXTS, requests
-from tests.servicer.refusals import read
-from tests.servicer.rooms import existing_room
 from tests.track_process import TrackProcess
 
 ROOM: Final = "a-room-for-strangers"

@@ -8,8 +8,9 @@ import pytest
 from livekit import rtc
 
 from tests.livekit_process import LiveKitProcess
+from tests.media.sounds import pitch_hz
 from tests.media.viewer import DEADLINE_S, Viewer, luma, viewer
-from tests.servicer.commands import pattern, publish, until
+from tests.publications import pattern, publish, track_of, until
 from tests.track_process import Client
 from track.v1 import publication_pb2 as pb
 from track.v1 import track_pb2, tracks_pb2
@@ -19,20 +20,6 @@ async def first_frame(seen: Viewer, sid: str) -> rtc.VideoFrame:
     """The first decoded frame of a video."""
     async with asyncio.timeout(DEADLINE_S), seen.frames(sid) as frames:
         return (await frames.get())[1]
-
-
-async def track_of(client: Client, publication: pb.Publication) -> track_pb2.Track:
-    """The track in the room."""
-    request = tracks_pb2.GetTrackRequest(room=publication.room, track_sid=publication.track_sid)
-    answer = await client.GetTrack(request)
-    track: track_pb2.Track = answer.track
-    return track
-
-
-def pitch_hz(sound: Any) -> float:
-    """The strongest frequency of a sound at 48 kHz."""
-    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
-    return float(np.argmax(spectrum) * 48_000 / len(sound))
 
 
 @pytest.mark.parametrize(

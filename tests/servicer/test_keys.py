@@ -17,11 +17,11 @@ from livekit import api, rtc
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.participants import microphone, participant
+from tests.publications import LIVE, TONE, publish, until
+from tests.refusals import read, refusal
 from tests.server_process import StartError
-from tests.servicer.commands import LIVE, TONE, publish, until
 from tests.servicer.principals import bearing
-from tests.servicer.refusals import read, refusal
-from tests.servicer.streams import events
+from tests.streams import events
 from tests.track_process import Client, TrackProcess
 from track.v1 import event_pb2, publication_pb2, server_info_pb2
 from track.v1.access_pb2 import TrackOperation
@@ -181,7 +181,8 @@ async def test_the_key_that_acts_is_exchanged_without_a_restart(
         async with events(new, room_name) as stream:
             await stream.snapshot()
             await until_live(new, room_name, "after")
-            seen = await stream.until("track_published", lambda found: found.participant_identity == "after")
+            # The watcher may come back after the track did.
+            seen = await stream.until_shown(lambda found: found.participant_identity == "after")
             assert seen.room == room_name
     assert not track.logged("media_worker_ended")
 

@@ -11,12 +11,12 @@ from livekit import rtc
 
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import existing_room, rooms
 from tests.participants import camera, microphone, participant
-from tests.servicer.commands import DATA, TONE, pattern, publish, unpublish
+from tests.publications import DATA, TONE, pattern, publish, unpublish
+from tests.refusals import Refusal, first, read, refusal
 from tests.servicer.principals import bearing
-from tests.servicer.refusals import Refusal, first, read, refusal
-from tests.servicer.rooms import existing_room, rooms
-from tests.servicer.streams import events
+from tests.streams import events
 from tests.track_process import Client, TrackProcess
 from track.v1 import access_pb2, event_pb2, publication_pb2, server_info_pb2, token_pb2, tracks_pb2
 

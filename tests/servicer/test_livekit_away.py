@@ -11,15 +11,15 @@ from livekit import api
 
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import existing_room
 from tests.participants import microphone, participant
-from tests.servicer.commands import TONE
+from tests.publications import TONE
+from tests.refusals import refusal
 from tests.servicer.contract import called, every_request
 from tests.servicer.principals import bearing
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import existing_room
-from tests.servicer.streams import events
 from tests.servicer.test_bad_input import LIVE_ROOM_RPCS
 from tests.servicer.test_tracks import list_tracks
+from tests.streams import events
 from tests.track_process import TrackProcess
 from track.v1 import publication_pb2, server_info_pb2, tracks_pb2
 

@@ -8,8 +8,8 @@ import jwt
 import pytest
 
 from tests.livekit_process import LiveKitProcess
-from tests.servicer.commands import TONE, publish
-from tests.servicer.refusals import refusal
+from tests.publications import TONE, publish
+from tests.refusals import refusal
 from tests.track_process import Client, TrackProcess
 from track.media.v1 import media_service_pb2 as media
 from track.media.v1.media_service_pb2_grpc import MediaServiceStub

@@ -9,11 +9,11 @@ from livekit import api
 
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import existing_room, livekit_api
 from tests.media.viewer import viewer
 from tests.participants import camera, microphone, participant
-from tests.servicer.commands import DATA, DEADLINE_S, OBSERVED, TONE, pattern, publication, publish, until
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import existing_room, livekit_api
+from tests.publications import DATA, DEADLINE_S, OBSERVED, TONE, pattern, publication, publish, until
+from tests.refusals import refusal
 from tests.track_process import Client
 from track.v1 import error_pb2, publication_pb2, tracks_pb2
 

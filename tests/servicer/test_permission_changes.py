@@ -13,11 +13,11 @@ from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.participants import microphone, participant
 from tests.permission_process import PermissionProcess
-from tests.servicer.commands import ENDED, LIVE, TONE, pattern, publish, until
-from tests.servicer.streams import events
+from tests.publications import ENDED, LIVE, TONE, pattern, publish, until
 from tests.servicer.test_access import until_listed
 from tests.servicer.test_revocation import refused_end
-from tests.servicer.test_subscriptions import down_tracks
+from tests.streams import events
+from tests.subscriptions import down_tracks
 from tests.track_process import Client, TrackProcess
 from track.v1 import error_pb2, publication_pb2, tracks_pb2
 

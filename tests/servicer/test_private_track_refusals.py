@@ -11,10 +11,10 @@ import pytest_asyncio
 
 from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, participant
-from tests.servicer.commands import TONE, publish, unpublish
-from tests.servicer.private_tracks import ENFORCED, STAFF, clear, restrict, rule, shown
-from tests.servicer.refusals import refusal
-from tests.servicer.test_subscriptions import listed, update
+from tests.private_tracks import ENFORCED, STAFF, clear, restrict, rule, shown
+from tests.publications import TONE, publish, unpublish
+from tests.refusals import refusal
+from tests.subscriptions import listed, update
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2, tracks_pb2
 from track.v1 import subscription_permission_pb2 as pb

@@ -9,9 +9,10 @@ from livekit import rtc
 
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import delete_room, existing_room, participants, rooms
 from tests.media.viewer import viewer
 from tests.participants import microphone, participant
-from tests.servicer.commands import (
+from tests.publications import (
     DATA,
     DEADLINE_S,
     ENDED,
@@ -24,9 +25,8 @@ from tests.servicer.commands import (
     unpublish,
     until,
 )
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import delete_room, existing_room, participants, rooms
-from tests.servicer.streams import events
+from tests.refusals import refusal
+from tests.streams import events
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2 as pb
 from track.v1 import track_pb2, tracks_pb2
@@ -232,28 +232,6 @@ async def test_the_wait_ends_before_the_deadline_and_what_was_asked_stays_asked(
         ended = await unpublish(admin, waiting)
         assert ended.publication.state == ENDED
         assert await participants(livekit, room_name) == set()
-
-
-async def test_what_a_full_worker_cannot_take_waits_and_comes_when_there_is_room(
-    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str
-) -> None:
-    livekit = await start_livekit()
-    track = await start_track(livekit, {"TRACK_WORKER_MAX_SESSIONS": "1"})
-    async with track.client("admin", room_admin=True, room=room_name) as admin, existing_room(livekit, room_name):
-        first = await publish(admin, room_name, DATA, "one")
-        # The same participant needs no second place.
-        await publish(admin, room_name, TONE, "one")
-        request = pb.PublishTrackRequest(room=room_name, spec=DATA, participant_identity="two")
-        answer = await admin.PublishTrack(request, timeout=6)
-        assert answer.stage == pb.STAGE_REQUESTED
-        waiting = await until(admin, answer.publication, lambda found: found.HasField("problem"))
-        assert waiting.state == pb.PUBLICATION_STATE_PENDING
-        listed = await admin.ListPublications(pb.ListPublicationsRequest(room=room_name))
-        for found in listed.publications:
-            if found.participant_identity == first.participant_identity:
-                await unpublish(admin, found)
-        live = await until(admin, waiting, lambda found: found.state == LIVE)
-        assert not live.HasField("problem")
 
 
 async def test_a_deadline_too_short_begins_nothing(

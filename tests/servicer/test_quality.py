@@ -11,10 +11,10 @@ import pytest
 from google.protobuf import duration_pb2
 
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import delete_room
 from tests.participants import camera, participant
-from tests.servicer.commands import DATA, DEADLINE_S, TONE, pattern, publish
-from tests.servicer.refusals import first, refusal
-from tests.servicer.rooms import delete_room
+from tests.publications import DATA, DEADLINE_S, TONE, pattern, publish
+from tests.refusals import first, refusal
 from tests.track_process import Client
 from track.v1 import quality_pb2, track_pb2, tracks_pb2
 

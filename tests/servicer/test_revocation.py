@@ -10,13 +10,13 @@ import jwt
 from livekit import api
 
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import livekit_api
 from tests.participants import microphone, participant
-from tests.servicer.commands import DATA, ENDED, TONE, pattern, publish, until
+from tests.publications import DATA, ENDED, TONE, pattern, publish, until
+from tests.refusals import read, refusal
 from tests.servicer.principals import bearing
-from tests.servicer.refusals import read, refusal
-from tests.servicer.rooms import livekit_api
-from tests.servicer.streams import EventStream, events
 from tests.servicer.test_access import until_listed
+from tests.streams import EventStream, events
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2, tracks_pb2
 

@@ -13,10 +13,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
-from tests.servicer.commands import DEADLINE_S, TONE
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import existing_room
-from tests.servicer.streams import EventStream, events
+from tests.livekit_rooms import existing_room
+from tests.publications import DEADLINE_S, TONE
+from tests.refusals import refusal
+from tests.streams import EventStream, events
 from tests.track_process import Client, TrackProcess
 from track.v1 import event_pb2, publication_pb2, server_info_pb2
 

@@ -19,8 +19,8 @@ from tests.livekit_process import LiveKitProcess
 from tests.participants import microphone, participant
 from tests.permission_peer import Answer, PermissionPeer, allowed, denied
 from tests.permission_process import PermissionProcess
-from tests.servicer.commands import pattern, publish
-from tests.servicer.refusals import Refusal, read, refusal
+from tests.publications import pattern, publish
+from tests.refusals import Refusal, read, refusal
 from tests.track_process import Client, TrackProcess
 from track.permission.v1 import permission_service_pb2 as permission_pb
 from track.v1 import access_pb2, event_pb2, publication_pb2, server_info_pb2, token_pb2, track_pb2, tracks_pb2

@@ -8,8 +8,7 @@ import grpc
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, participant
-from tests.servicer.commands import DATA, OBSERVED, TONE, pattern, publish
-from tests.servicer.private_tracks import (
+from tests.private_tracks import (
     ACKNOWLEDGED,
     DEBUG_VIEW,
     ENFORCED,
@@ -24,10 +23,11 @@ from tests.servicer.private_tracks import (
     rule,
     shown,
 )
-from tests.servicer.receivers import receiver
-from tests.servicer.refusals import read, refusal
-from tests.servicer.streams import events
-from tests.servicer.test_subscriptions import apply, down_tracks, listed, subscribers, update
+from tests.publications import DATA, OBSERVED, TONE, pattern, publish
+from tests.receivers import receiver
+from tests.refusals import read, refusal
+from tests.streams import events
+from tests.subscriptions import apply, down_tracks, listed, subscribers, update
 from tests.track_process import Client, TrackProcess
 from track.v1 import error_pb2, publication_pb2, tracks_pb2
 from track.v1 import subscription_permission_pb2 as pb

@@ -14,12 +14,12 @@ from tests.certificates import authority, issue, server_certificate
 from tests.chained_server import until
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import existing_room
 from tests.participants import microphone, participant
+from tests.refusals import refusal
 from tests.server_process import StartError
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import existing_room
-from tests.servicer.streams import events
 from tests.servicer.tls import Files, asked, listed, secure, shown, unreachable, until_shown
+from tests.streams import events
 from track_server.__main__ import main
 from track_server.keys import parse_keys
 

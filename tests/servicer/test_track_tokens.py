@@ -15,9 +15,9 @@ from livekit.protocol import rtc as signalling
 
 from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, microphone
-from tests.servicer.commands import DATA, TONE, pattern, publish
+from tests.publications import DATA, TONE, pattern, publish
+from tests.refusals import Refusal, first, refusal
 from tests.servicer.principals import bearing
-from tests.servicer.refusals import Refusal, first, refusal
 from tests.track_process import Client, TrackProcess
 from track.v1 import access_pb2, event_pb2, publication_pb2, token_pb2, track_pb2, tracks_pb2
 from track.v1.token_pb2 import CreateTrackTokenRequest as Request

@@ -8,11 +8,11 @@ import pytest
 from livekit import api, rtc
 
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import rooms
 from tests.participants import camera, microphone, participant
-from tests.servicer.commands import DATA, publish
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import rooms
-from tests.servicer.streams import events
+from tests.publications import DATA, publish
+from tests.refusals import refusal
+from tests.streams import events
 from tests.track_process import Client, TrackProcess
 from track.v1 import track_pb2, tracks_pb2
 

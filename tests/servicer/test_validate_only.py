@@ -5,11 +5,11 @@ from typing import Any
 import grpc
 
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import rooms
 from tests.participants import microphone, participant
-from tests.servicer.commands import ENDED, LIVE, TONE, pattern, publication, publish
-from tests.servicer.refusals import refusal
-from tests.servicer.rooms import rooms
-from tests.servicer.streams import events
+from tests.publications import ENDED, LIVE, TONE, pattern, publication, publish
+from tests.refusals import refusal
+from tests.streams import events
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2, track_service_pb2, tracks_pb2
 from track.v1.access_pb2 import access
@@ -41,6 +41,17 @@ async def test_a_publication_is_completed_and_not_made(
     done = (await admin.PublishTrack(request, timeout=30)).publication
     assert done.state == LIVE
     assert done.spec.video == would.spec.video
+
+
+async def test_nothing_that_is_made_from_the_id_is_told(room: str, admin: Client) -> None:
+    options = publication_pb2.DataOptions(delivery=publication_pb2.DATA_DELIVERY_LOSSY_MESSAGES)
+    spec = publication_pb2.PublicationSpec(data=publication_pb2.DataInput(), data_options=options)
+    request = publication_pb2.PublishTrackRequest(room=room, spec=spec, validate_only=True)
+    would = (await admin.PublishTrack(request, timeout=20)).publication
+    assert (would.spec.name, would.spec.data_options.topic, would.participant_identity) == ("", "", "")
+    request.spec.name = "cursors"
+    would = (await admin.PublishTrack(request, timeout=20)).publication
+    assert would.spec.data_options.topic == "cursors"
 
 
 async def test_a_room_that_would_be_created_is_not(

@@ -37,7 +37,7 @@ _REMOVED: Final = "PARTICIPANT_REMOVED"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StandingEffect:
     """Something durable that rests on a permission. ``end`` takes it away, for the reason given."""
 
     principal: Principal
@@ -74,12 +74,13 @@ class Revocation:
         self._vouches = vouches
         self._clock = clock
         self._streams: set[_Stream] = set()
-        self._sources: list[Callable[[], Iterable[Standing]]] = []
+        self._sources: list[Callable[[], Iterable[StandingEffect]]] = []
         self._touches: dict[Touch, None] = {}
         self._touched = asyncio.Event()
         self._permissions: dict[tuple[str, str], bytes] = {}
         """By room and participant SID, as last updated."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._temporary: Callable[[str, str], bool] = lambda room, identity: False
 
     async def __aenter__(self) -> Self:
         self._tasks = [
@@ -99,9 +100,13 @@ class Revocation:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def add(self, source: Callable[[], Iterable[Standing]]) -> None:
+    def add(self, source: Callable[[], Iterable[StandingEffect]]) -> None:
         """``source`` tells all durable things of a kind that stand now."""
         self._sources.append(source)
+
+    def overlook(self, temporary: Callable[[str, str], bool]) -> None:
+        """``temporary``: whether this service itself has taken a permission away for a moment, by room and identity."""
+        self._temporary = temporary
 
     @contextlib.contextmanager
     def stream(
@@ -125,6 +130,8 @@ class Revocation:
     def happened(self, room: str, event: event_pb2.RoomEvent) -> None:
         """Listens to watched rooms: LiveKit may take permissions away from a participant, or remove it."""
         match event.WhichOneof("change"):
+            case "participant_updated" if self._temporary(room, event.participant_updated.identity):
+                pass
             case "participant_updated" if self._other_permission(room, event.participant_updated):
                 self.changed(Touch(principal_identity=event.participant_updated.identity, room=room))
             case "participant_left" if event.participant_left.disconnect_reason == _REMOVED:
@@ -212,7 +219,7 @@ class Revocation:
                 answered = False
         return answered
 
-    async def _end(self, found: Standing, error: PermissionDenied) -> bool:
+    async def _end(self, found: StandingEffect, error: PermissionDenied) -> bool:
         question = found.question
         log.info(
             "permission_revoked",
@@ -251,7 +258,7 @@ def _settle(stream: _Stream, answer: Bounds | TrackError) -> None:
     stream.end(answer)
 
 
-def _denial(found: Standing, answer: Bounds | TrackError) -> PermissionDenied | None:
+def _denial(found: StandingEffect, answer: Bounds | TrackError) -> PermissionDenied | None:
     """Why it may not stand any longer; None where it may, or where that could not be told."""
     if isinstance(answer, Bounds):
         try:

@@ -9,7 +9,7 @@ import jwt
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from track.permission.v1 import permission_service_pb2
-from track.v1 import access_pb2, token_pb2
+from track.v1 import access_pb2, server_info_pb2, token_pb2
 from track.v1.access_pb2 import Permission, TrackOperation
 from track.v1.track_pb2 import TrackSource, TrackType
 from track_server.access.access import Access
@@ -18,6 +18,7 @@ from track_server.access.operation import narrowing
 from track_server.access.principal import Grants, Principal
 from track_server.access.question import Question
 from track_server.access.video_grants import beyond_reading, video_of
+from track_server.durations import seconds_of
 from track_server.errors import (
     InvalidField,
     PermissionDenied,
@@ -58,7 +59,7 @@ class TrackTokens:
     """Answers CreateTrackToken. ``issuer``: grants them in our place, None: nobody does.
 
     ``sign``: makes a LiveKit token of claims. ``verify``: the principal of a token; raises Unauthenticated. ``clock``
-    gives seconds since 1970 UTC.
+    gives seconds since 1970 UTC. ``control_key``: told with every token, for the companion in its client.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class TrackTokens:
         sign: Callable[[Mapping[str, Any]], str],
         verify: Callable[[str], Principal],
         *,
+        control_key: server_info_pb2.ControlKey | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._control_key = control_key
         self._access = access
         self._issuer = issuer
         self._sign = sign
@@ -87,7 +90,7 @@ class TrackTokens:
         grants, bounds = await self._rights(principal, request, identity)
         bounds = bounds.within(Bounds.of(request.bounds))
         now = self._clock()
-        expire = _expiry(now, request.ttl.ToTimedelta().total_seconds() or DEFAULT_TTL_S, principal.expire_time)
+        expire = _expiry(now, seconds_of(request.ttl) or DEFAULT_TTL_S, principal.expire_time)
         made = Principal(identity, _heeding(grants, bounds), expire, operation=request.operation, bounds=bounds)
         issued = await self._issue(principal, made, request.room, int(expire - now))
         if isinstance(issued, Principal):
@@ -181,6 +184,7 @@ class TrackTokens:
             expire_time=timestamp_pb2.Timestamp(seconds=int(made.expire_time or 0)),
             participant_identity=made.identity,
             grants=made.message.grants,
+            control_key=self._control_key,
         )
         if made.bounds != UNBOUNDED:
             response.bounds.CopyFrom(made.bounds.message())

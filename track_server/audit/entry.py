@@ -12,7 +12,7 @@ from track.v1.audit_pb2 import AuditEntry
 from track.v1.error_pb2 import Problem
 from track_server.audit.redaction import redacted
 from track_server.audit.targets import targets_of
-from track_server.errors import duration_of
+from track_server.durations import duration_of
 from track_server.texts import cleaned
 
 _MAX_MESSAGE_CHARS: Final = 512

@@ -19,6 +19,8 @@ MAX_DEPTH: Final = 24
 # What is left of a text where the whole was too large.
 _CUT_CHARS: Final = 256
 
+_URLS: Final = frozenset({"uri", "url"})
+"""Names of fields with a URL, which may have credentials in it."""
 _OPAQUE: Final = frozenset({"google.protobuf.Any"})
 _STRUCTS: Final = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})
 _TIMES: Final = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"})
@@ -71,7 +73,7 @@ def _single(field: FieldDescriptor, value: Any) -> Any:
         known = field.enum_type.values_by_number.get(value)
         return value if known is None else known.name
     if isinstance(value, str):
-        return public_uri(value) if field.name == "uri" else cleaned(value)
+        return public_uri(value) if field.name in _URLS else cleaned(value)
     return _number(value)
 
 

@@ -58,7 +58,11 @@ async def deciding(ground: Foundation) -> AsyncIterator[Authority]:
         followers.append(revocation.changed)
         ground.rooms.listen(revocation.happened)
         tokens = TrackTokens(
-            access, permissions, ground.tokens.sign, lambda token: verify(token, ground.keys, time.time())[0]
+            access,
+            permissions,
+            ground.tokens.sign,
+            lambda token: verify(token, ground.keys, time.time())[0],
+            control_key=ground.companion.key.public,
         )
         yield Authority(authenticator, access, permissions, revocation, tokens)
 

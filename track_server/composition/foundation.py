@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from track_server.config import Settings
+from track_server.control.companion import Companion
+from track_server.control.signing import ControlKey
 from track_server.keys import KeyRing
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.debug import DebugView
@@ -26,6 +28,8 @@ class Foundation:
     tokens: TokenMint
     store: SqliteStore
     api: LiveKitApi
+    companion: Companion
+    """What speaks to participants' own clients."""
     debug: DebugView | None
     """LiveKit's debug view, where the operator turned it on."""
     rooms: Rooms
@@ -41,6 +45,7 @@ async def founded(settings: Settings) -> AsyncIterator[Foundation]:
         keys.follow(lambda: tokens.sign_with(keys.acting.key, keys.acting.secret))
         store = await stack.enter_async_context(SqliteStore(settings.store))
         api = await stack.enter_async_context(LiveKitApi(settings.livekit_http_url, tokens))
+        companion = Companion(api, await ControlKey.of(store))
         debug = DebugView(settings.livekit_debug_url) if settings.livekit_debug_url else None
         if debug is not None:
             await stack.enter_async_context(debug)
@@ -54,4 +59,5 @@ async def founded(settings: Settings) -> AsyncIterator[Foundation]:
                 transport_timeout_s=settings.transport_timeout_seconds,
             )
         )
-        yield Foundation(settings, CollectorRegistry(), keys, tokens, store, api, debug, rooms, Reader(rooms, api))
+        reader = Reader(rooms, api)
+        yield Foundation(settings, CollectorRegistry(), keys, tokens, store, api, companion, debug, rooms, reader)

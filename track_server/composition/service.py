@@ -9,14 +9,20 @@ from track_server.composition.authority import Authority
 from track_server.composition.foundation import Foundation
 from track_server.composition.work import Work
 from track_server.config import Settings
-from track_server.errors import duration_of
+from track_server.durations import duration_of
 from track_server.health import Readiness
 from track_server.interceptors.context import DEFAULT_WAIT_S
 from track_server.limits.quotas import quotas
 from track_server.moderation.mutes import Mutes
+from track_server.moderation.unpublishing import Unpublishing
 from track_server.paging import MAX_PAGE_SIZE
 from track_server.publishing.capacity import Capacity
+from track_server.publishing.clearance import Clearance
+from track_server.publishing.ending import Ending
+from track_server.publishing.progress import Progress
 from track_server.publishing.publishing import Publishing
+from track_server.publishing.push.pushes import Pushes
+from track_server.publishing.updates import PublicationUpdates
 from track_server.quality.demand import SHORTEST_S
 from track_server.servicer.track import TrackService
 from track_server.subscription.permissions import SubscriptionPermissions
@@ -33,22 +39,26 @@ _DAY_S: Final = 24 * 3600.0
 def track_service(ground: Foundation, authority: Authority, work: Work, readiness: Readiness) -> TrackService:
     """The servicer over all parts."""
     settings, rooms, api, access = ground.settings, ground.rooms, ground.api, authority.access
+    clearance = Clearance(
+        access, Capacity(settings), work.book, media_dir=settings.media_dir, url_hosts=settings.media_url_hosts
+    )
+    progress = Progress(rooms, work.book)
+    ending = Ending(work.book, work.routes, progress)
     return TrackService(
         rooms=rooms,
         reader=ground.reader,
-        publishing=Publishing(
-            rooms,
-            api,
-            work.book,
-            work.sessions,
-            access,
-            Capacity(settings),
-            media_dir=settings.media_dir,
-            url_hosts=settings.media_url_hosts,
+        publishing=Publishing(rooms, api, work.book, work.routes, access, clearance, progress, ending),
+        updates=PublicationUpdates(
+            rooms, work.book, work.clients, work.sessions, access, clearance, progress, work.replacing
         ),
-        mutes=Mutes(rooms, api, access),
+        restarts=work.restarts,
+        pushes=Pushes(work.book, work.feeds, access),
+        unpublishing=Unpublishing(rooms, api, access, work.book, ending, ground.companion, work.withholding),
+        mutes=Mutes(rooms, api, ground.companion, access, work.feeds.meant),
         track_tokens=authority.track_tokens,
-        subscriptions=SubscriptionUpdates(rooms, api, ground.debug, access, work.granted, work.restrictions),
+        subscriptions=SubscriptionUpdates(
+            rooms, api, ground.debug, access, work.granted, work.restrictions, work.lasting
+        ),
         subscription_permissions=SubscriptionPermissions(work.means, work.enforcement, access),
         quality=work.quality,
         record=Record(
@@ -57,14 +67,14 @@ def track_service(ground: Foundation, authority: Authority, work: Work, readines
             entries=settings.audit_max_entries,
         ),
         readiness=readiness,
-        about=_about(settings),
+        about=_about(settings, ground.companion.key.public),
         debug_view=ground.debug is not None,
         own_workers=settings.media_workers,
         permissions=authority.permissions,
     )
 
 
-def _about(settings: Settings) -> server_info_pb2.GetServerInfoResponse:
+def _about(settings: Settings, control_key: server_info_pb2.ControlKey) -> server_info_pb2.GetServerInfoResponse:
     service = server_info_pb2.PermissionServiceInfo(
         address=settings.permission_address, max_stale_age=duration_of(settings.permission_stale_seconds)
     )
@@ -73,6 +83,7 @@ def _about(settings: Settings) -> server_info_pb2.GetServerInfoResponse:
         auth_mode=_AUTH_MODES[settings.auth_mode],
         livekit=server_info_pb2.LiveKitInfo(url=settings.livekit_url),
         permission_service=service if settings.auth_mode == "service" else None,
+        control_key=control_key,
         limits=server_info_pb2.Limits(
             max_request_bytes=settings.max_request_bytes,
             max_events_per_room=settings.max_events_per_room,

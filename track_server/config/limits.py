@@ -48,6 +48,12 @@ class LimitSettings(Environment):
     max_request_bytes: int = Field(
         default=1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request, 1024 to 67108864 bytes."
     )
+    max_frame_bytes: int = Field(
+        default=4 * 1024 * 1024,
+        ge=64 * 1024,
+        le=64 * 1024 * 1024,
+        description="Largest frame of PushMedia, 65536 to 67108864 bytes.",
+    )
     max_header_bytes: int = Field(
         default=24 * 1024,
         ge=8192,

@@ -127,8 +127,29 @@ class Settings(LogSettings, RecordSettings, LimitSettings, AccessSettings, Liste
         le=100,
         description="Hosted participants that share a child process of a media worker, 1 to 100.",
     )
+    worker_sessions_before_recycling: int = Field(
+        default=200,
+        ge=1,
+        le=1_000_000,
+        description=(
+            "Hosted participants after which a child process of a media worker takes no more, and ends with the last of"
+            " them, 1 to 1000000."
+        ),
+    )
     drain_seconds: float = Field(
         default=10, ge=0, le=600, description="How long running calls may take to end on SIGTERM, 0 to 600 s."
+    )
+    client_return_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="How long a participant may be away before what its client publishes for us ends, 0 to 3600 s.",
+    )
+    restart_cooldown_seconds: float = Field(
+        default=5,
+        ge=0,
+        le=3600,
+        description="How long after a RestartTrack the same track is not restarted again, 0 to 3600 s.",
     )
     room_linger_seconds: float = Field(
         default=30, ge=0, le=3600, description="How long a room stays watched after its last user, 0 to 3600 s."

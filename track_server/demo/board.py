@@ -16,6 +16,7 @@ from track_server.demo.programme import NAMES
 from track_server.demo.reception import Reception
 from track_server.demo.viewing import VIEWER
 from track_server.demo.wording import describe, measured
+from track_server.durations import seconds_of
 
 _LINES: Final = 500
 
@@ -79,7 +80,7 @@ class Board:
         self._apply(event)
         kind = event.WhichOneof("change") or "unknown"
         self.kinds[kind] += 1
-        self._add(event.time.ToNanoseconds() / 1e9, kind, describe(event))
+        self._add(seconds_of(event.time), kind, describe(event))
 
     def hear_reports(self, message: StreamQualityReportsResponse) -> None:
         """A message of StreamQualityReports."""

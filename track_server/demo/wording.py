@@ -8,6 +8,7 @@ from track.v1.publication_pb2 import Evidence, Publication, PublicationEndCause,
 from track.v1.quality_pb2 import ConnectionQuality, QualitySample, QualitySource, TrackQualityReport
 from track.v1.track_pb2 import FreshnessSource, Participant, ParticipantKind, Track, TrackSource, TrackType
 from track.v1.tracks_pb2 import SubscriptionResult
+from track_server.durations import seconds_of
 
 ABSENT: Final = "\N{EN DASH}"
 
@@ -85,7 +86,7 @@ def age_s(sample: QualitySample | None) -> float | None:
     """How old a sample was when its report was made, in seconds."""
     if sample is None or not sample.HasField("age"):
         return None
-    return sample.age.ToNanoseconds() / 1e9
+    return seconds_of(sample.age)
 
 
 def subscription_word(result: SubscriptionResult) -> str:

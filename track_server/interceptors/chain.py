@@ -19,7 +19,7 @@ from track_server.config.limits import LimitSettings
 from track_server.interceptors.access import Authentication, Authorisation
 from track_server.interceptors.audit import Denials, Operations, RecordMetrics
 from track_server.interceptors.context import CallIds, Concern, entry
-from track_server.interceptors.drain import Draining
+from track_server.interceptors.drain import DrainSwitch
 from track_server.interceptors.errors import ErrorStatuses
 from track_server.interceptors.handlers import adapted, behavior_of, registered
 from track_server.interceptors.idempotency import Idempotency
@@ -47,7 +47,7 @@ class Chain:
         limits: LimitSettings,
         store: Store | None,
         registry: CollectorRegistry,
-        draining: Draining,
+        draining: DrainSwitch,
         events: EventWriter,
     ) -> None:
         self._log = CallLog(events)

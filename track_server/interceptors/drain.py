@@ -13,7 +13,7 @@ _RETRY_S: Final = 1.0
 _LAST_WORD_S: Final = 0.1
 
 
-class Draining:
+class DrainSwitch:
     """A switch, off at first. One for all listeners of a server, as is ``streams``."""
 
     def __init__(self, streams: OpenStreams) -> None:

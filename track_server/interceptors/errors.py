@@ -11,11 +11,13 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 
 from track.v1.error_pb2 import ErrorReason
-from track_server.errors import Internal, LimitExceeded, StoreUnavailable, TrackError, duration_of
+from track_server.durations import duration_of
+from track_server.errors import Internal, LimitExceeded, StoreUnavailable, TrackError
 from track_server.interceptors.context import REQUEST_ID, Call, Handler
 from track_server.interceptors.method import Method
 from track_server.interceptors.validation import InvalidRequest
 from track_server.store.records import StoreError
+from track_server.texts import cleaned
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +102,7 @@ class ErrorStatuses:
 
 def status_of(error: TrackError) -> status_pb2.Status:
     """The error as a status: ErrorInfo, BadRequest where fields are at fault, QuotaFailure where a limit is reached,
-    RetryInfo where trying again helps.
+    RetryInfo where trying again helps, and the error's own detail.
 
     Bounded to what fits into a call's metadata: further field violations and metadata are left out.
     """
@@ -117,6 +119,8 @@ def status_of(error: TrackError) -> status_pb2.Status:
         for field, text in _violations(error)
     ]
     _fill(status, error_details_pb2.BadRequest(), "field_violations", violations)
+    if error.detail is not None and status.ByteSize() + error.detail.ByteSize() + 64 <= _MAX_STATUS_BYTES:
+        _add(status, error.detail)
     if error.metadata:
         info = error_details_pb2.ErrorInfo(domain=DOMAIN, reason=reason)
         for name, value in error.metadata.items():
@@ -194,7 +198,8 @@ async def _send(call: Call, error: TrackError, message: str, details: bytes) -> 
 
 
 def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:_MAX_CAUSE_CHARS]
+    # FFmpeg's errors have the whole URL in them.
+    return cleaned(f"{type(error).__name__}: {error}")[:_MAX_CAUSE_CHARS]
 
 
 def _unexpected(call: Call, error: BaseException) -> Internal:

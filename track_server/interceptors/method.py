@@ -76,8 +76,6 @@ def declared(descriptor: MethodDescriptor, decode: Callable[[bytes], Any], encod
         raise ContractError(f"{path} declares no permission: give it the option (track.v1.access).")
     if ours and "room" not in fields and rule.permission not in rules.ROOMLESS:
         raise ContractError(f"{path} needs a permission in a room, but its request has no field `room`.")
-    if ours and descriptor.client_streaming and rule.permission not in rules.ROOMLESS:
-        raise ContractError(f"{path} streams its requests, so its permission cannot be checked before it begins.")
     if rule.mutation and (descriptor.client_streaming or descriptor.server_streaming):
         raise ContractError(f"{path} is a mutation that streams: its outcome cannot be kept.")
     if rule.recorded and (descriptor.client_streaming or descriptor.server_streaming):

@@ -1,7 +1,6 @@
 """Counts and durations of calls, for Prometheus, under the names that gRPC dashboards know."""
 
 import time
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,12 +14,11 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from track_server.histogram import Durations
 from track_server.interceptors.context import Call, Handler
 from track_server.interceptors.log import CODE_NAMES
 from track_server.interceptors.method import Method
 
-# Upper bounds in seconds: reads take well under 1 ms, commands wait for evidence for up to 10 s and more.
-_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 
 
@@ -34,8 +32,7 @@ class _Counts:
     handled: dict[int, int] = field(default_factory=dict)
     sent: int = 0
     received: int = 0
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS_S) + 1))
-    seconds: float = 0.0
+    durations: Durations = field(default_factory=Durations)
 
 
 class CallMetrics(Collector):
@@ -49,18 +46,16 @@ class CallMetrics(Collector):
     def wrap(self, method: Method, inner: Handler) -> Handler:
         """See Concern."""
         counts = self._methods.setdefault(method.path, _Counts((method.kind, method.service, method.name)))
-        handled, buckets = counts.handled, counts.buckets
+        handled, durations = counts.handled, counts.durations
 
         async def handle(request: Any, call: Call) -> Any:
             counts.in_flight += 1
             try:
                 return await inner(request, call)
             finally:
-                took = time.monotonic() - call.started
                 counts.in_flight -= 1
                 handled[call.code] = handled.get(call.code, 0) + 1
-                buckets[bisect_left(_BOUNDS_S, took)] += 1
-                counts.seconds += took
+                durations.took(time.monotonic() - call.started)
                 counts.sent += call.sent
                 counts.received += call.received
                 if call.limit:
@@ -85,19 +80,10 @@ class CallMetrics(Collector):
             in_flight.add_metric(labels, counts.in_flight)
             for code, number in codes.items():
                 handled.add_metric((*labels, CODE_NAMES.get(code, str(code))), number)
-            duration.add_metric(labels, *_histogram(counts))
+            counts.durations.add_to(duration, labels)
             sent.add_metric(labels, counts.sent)
             received.add_metric(labels, counts.received)
         refused = CounterMetricFamily("track_limit_refusals", "Calls refused beyond a limit.", labels=("limit",))
         for limit, number in self._refused.items():
             refused.add_metric((limit,), number)
         yield from (started, handled, in_flight, duration, sent, received, refused)
-
-
-def _histogram(counts: _Counts) -> tuple[list[tuple[str, float]], float]:
-    buckets: list[tuple[str, float]] = []
-    total = 0
-    for bound, number in zip((*map(str, _BOUNDS_S), "+Inf"), counts.buckets, strict=True):
-        total += number
-        buckets.append((bound, total))
-    return buckets, counts.seconds

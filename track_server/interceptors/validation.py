@@ -1,33 +1,26 @@
 """Requests become messages here, and are held against the contract's `buf.validate` rules."""
 
+import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Self
 
 from google.protobuf.message import DecodeError
-from protovalidate import Validator, Violation
+from protovalidate import Validator
 
 from track_server.errors import InvalidField
+from track_server.faults import fault_of, path_of
 from track_server.interceptors.context import Call, Handler
 from track_server.interceptors.method import Method
 
 # Named in the message; BadRequest has more of them.
 _NAMED: Final = 3
 
-# Of what protovalidate says, what does not tell a caller what to do.
-_WORDS: Final = {
-    "must be at least 1 bytes": "must not be empty",
-    "must contain at least 1 item(s)": "must not be empty",
-    "must not be in list [0]": "must be set",
-    "value is required": "must be set",
-    "exactly one field is required in oneof": "one of its fields must be set",
-    "value must be one of the defined enum values": "must be one of the values that its enum defines",
-    "repeated value must contain unique items": "must not have the same value twice",
-}
-
 # Requests known to be valid, per RPC, and the longest that is remembered.
 _REMEMBERED: Final = 1024
 _REMEMBERED_BYTES: Final = 512
+# A stream whose caller has not said its room yet is neither looked at when permissions change nor told of a shutdown.
+_FIRST_S: Final = 10.0
 
 
 class InvalidRequest(InvalidField):
@@ -72,14 +65,23 @@ class Messages:
             call.write = _writer(call, encode)
             return inner(request, call)
 
+        async def name_room(requests: _Received, call: Call) -> None:
+            """Of a stream that needs a permission in a room, the first message names it."""
+            if method.has_room:
+                call.room = (await requests.first()).room
+                if not call.room:
+                    raise InvalidField("the first message must name the room", field="room")
+
         async def streaming_request(raws: AsyncIterable[bytes], call: Call) -> Any:
             async with aclosing(_Received(raws, call, read)) as requests:
+                await name_room(requests, call)
                 response = await inner(requests, call)
             return response if type(response) is bytes else encode(response)
 
         async def streaming_both(raws: AsyncIterable[bytes], call: Call) -> Any:
             call.write = _writer(call, encode)
             async with aclosing(_Received(raws, call, read)) as requests:
+                await name_room(requests, call)
                 await inner(requests, call)
 
         if method.request_streaming:
@@ -97,7 +99,8 @@ class Messages:
                 request = decode(raw)
             except DecodeError as error:
                 raise InvalidField(f"the request of {method.path} cannot be decoded") from error
-            if validated and raw not in valid:
+            # Hashing a frame of some megabytes would take as long as copying it.
+            if validated and (len(raw) > _REMEMBERED_BYTES or raw not in valid):
                 if violations := violations_of(request):
                     raise InvalidRequest([(path_of(violation), fault_of(violation)) for violation in violations])
                 if len(raw) <= _REMEMBERED_BYTES:
@@ -109,25 +112,6 @@ class Messages:
         return read
 
 
-def fault_of(violation: Violation) -> str:
-    """What is wrong with the field, to follow its name."""
-    fault = violation.proto.message
-    return _WORDS.get(fault, fault)
-
-
-def path_of(violation: Violation) -> str:
-    """The field at fault, as in `tracks[2].track_sid` or `attributes["key"]`; empty for a rule of the whole message."""
-    proto = violation.proto
-    path = ""
-    for element in proto.field.elements if proto.field is not None else ():
-        path += f".{element.field_name}" if path else element.field_name
-        subscript = element.subscript
-        if subscript is not None:
-            key = f'"{subscript.value}"' if isinstance(subscript.value, str) else subscript.value
-            path += f"[{key}]"
-    return path
-
-
 class _Received:
     """The requests of a stream, decoded one by one."""
 
@@ -136,11 +120,26 @@ class _Received:
         self._call = call
         self._read = read
         self._messages: Any = None
+        self._first: Any = None
+
+    async def first(self) -> Any:
+        """The first request, which the iteration yields too. Raises InvalidField where none comes."""
+        try:
+            async with asyncio.timeout(_FIRST_S):
+                self._first = self._call.request = await anext(self)
+        except TimeoutError:
+            raise InvalidField(f"the first message must come within {_FIRST_S:g} s") from None
+        except StopAsyncIteration:
+            raise InvalidField("the stream ended before its first message") from None
+        return self._first
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Any:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         if self._messages is None:
             self._messages = aiter(self._raws)
         raw = await anext(self._messages)

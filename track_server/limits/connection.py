@@ -11,6 +11,8 @@ MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 """A page of 1000 tracks with 16 KiB of metadata each."""
 HARD_CAP: Final = 4
 """gRPC itself refuses from so many times the limit on, without details; between, our own refusal names the limit."""
+FRAME_ENVELOPE_BYTES: Final = 64 * 1024
+"""How much more than the largest frame a message may have: gRPC has one bound for all methods."""
 AGE_GRACE_S: Final = 5
 """How much longer than its streams a connection stays, so that they end first, and for a reason."""
 
@@ -43,7 +45,10 @@ def connection_options(limits: LimitSettings) -> Options:
     )
     return (
         *FIXED_OPTIONS,
-        ("grpc.max_receive_message_length", HARD_CAP * limits.max_request_bytes),
+        (
+            "grpc.max_receive_message_length",
+            max(HARD_CAP * limits.max_request_bytes, limits.max_frame_bytes + FRAME_ENVELOPE_BYTES),
+        ),
         ("grpc.max_metadata_size", HARD_CAP * limits.max_header_bytes),
         ("grpc.absolute_max_metadata_size", HARD_CAP * limits.max_header_bytes),
         ("grpc.max_concurrent_streams", limits.max_streams_per_connection),

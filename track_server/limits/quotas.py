@@ -19,6 +19,7 @@ SCOPES: Final[Mapping[str, "QuotaScope.ValueType"]] = {
     "max_streams_per_connection": QuotaScope.QUOTA_SCOPE_CONNECTION,
     "max_connection_age_seconds": QuotaScope.QUOTA_SCOPE_CONNECTION,
     "max_request_bytes": QuotaScope.QUOTA_SCOPE_REQUEST,
+    "max_frame_bytes": QuotaScope.QUOTA_SCOPE_REQUEST,
     "max_header_bytes": QuotaScope.QUOTA_SCOPE_REQUEST,
     "max_metadata_bytes": QuotaScope.QUOTA_SCOPE_TRACK,
     "max_publications": QuotaScope.QUOTA_SCOPE_SERVER,

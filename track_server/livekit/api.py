@@ -15,6 +15,7 @@ from track_server.livekit.tokens import TokenMint
 
 ROOM_SERVICE: Final = "RoomService"
 DISPATCH_SERVICE: Final = "AgentDispatchService"
+INGRESS_SERVICE: Final = "Ingress"
 
 # LiveKit itself waits 3 s for a participant's node before it says `unavailable`; longer than that it does not work.
 CALL_TIMEOUT_S: Final = 5.0
@@ -128,6 +129,32 @@ class LiveKitApi:
             room.MuteRoomTrackResponse,
         )
 
+    async def set_permission(
+        self, room_name: str, identity: str, permission: models.ParticipantPermission
+    ) -> models.ParticipantInfo:
+        """Gives a participant that permission in the place of the one it has; returns it as it is then.
+
+        Tracks that it may publish no more are gone from the room by then.
+        """
+        return await self._call(
+            ROOM_SERVICE,
+            "UpdateParticipant",
+            room.UpdateParticipantRequest(room=room_name, identity=identity, permission=permission),
+            self._tokens.room_admin(room_name),
+            models.ParticipantInfo,
+        )
+
+    async def remove_participant(self, room_name: str, identity: str) -> None:
+        """Takes the participant out of the room. One that is gone already is no error."""
+        with contextlib.suppress(LiveKitNotFound):
+            await self._call(
+                ROOM_SERVICE,
+                "RemoveParticipant",
+                room.RoomParticipantIdentity(room=room_name, identity=identity),
+                self._tokens.room_admin(room_name),
+                room.RemoveParticipantResponse,
+            )
+
     async def update_subscriptions(
         self, room_name: str, identity: str, track_sids: Iterable[str], *, subscribe: bool
     ) -> None:
@@ -152,6 +179,18 @@ class LiveKitApi:
             agent_dispatch.AgentDispatch,
         )
 
+    async def dispatched(self, room_name: str, dispatch_id: str) -> bool:
+        """Whether a worker was found for a dispatch, also if its job is over."""
+        request = agent_dispatch.ListAgentDispatchRequest(room=room_name, dispatch_id=dispatch_id)
+        answer = await self._call(
+            DISPATCH_SERVICE,
+            "ListDispatch",
+            request,
+            self._tokens.room_admin(room_name),
+            agent_dispatch.ListAgentDispatchResponse,
+        )
+        return any(found.state.jobs for found in answer.agent_dispatches)
+
     async def delete_dispatch(self, room_name: str, dispatch_id: str) -> None:
         """Takes a dispatch back; its job is terminated. One that is gone already is no error."""
         with contextlib.suppress(NotFound):
@@ -162,6 +201,14 @@ class LiveKitApi:
                 self._tokens.room_admin(room_name),
                 agent_dispatch.AgentDispatch,
             )
+
+    async def ask_room(self, room_name: str, method: str, request: Message, answer: type[R]) -> R:
+        """A call of RoomService about a room that has no method here."""
+        return await self._call(ROOM_SERVICE, method, request, self._tokens.room_admin(room_name), answer)
+
+    async def ask_ingress(self, method: str, request: Message, answer: type[R]) -> R:
+        """A call of LiveKit's Ingress service."""
+        return await self._call(INGRESS_SERVICE, method, request, self._tokens.ingress(), answer)
 
     async def _call(self, service: str, method: str, request: Message, token: str, answer: type[R]) -> R:
         if self._client is None:

@@ -24,6 +24,11 @@ class DownTrack:
     """Whether it is negotiated, so that media can flow."""
     spatial_layer: int
     """The simulcast layer sent now, 0 the lowest; -1 while none is."""
+    disabled: bool = False
+    """The subscriber does not want its media for now."""
+    packets: int = 0
+    """Grows by one with each packet of it that is sent; 0 before the first. Not how many they are: it is the sequence
+    number, as LiveKit counts packets only once it has sent an RTCP report."""
 
 
 class DebugView:
@@ -71,6 +76,8 @@ def read(rooms: list[dict[str, Any]], room: str) -> list[DownTrack]:
                         subscriber_identity=identities[down["SubscriberID"]],
                         bound=down["BindState"] == _BOUND,
                         spatial_layer=down.get("CurrentSpatialLayer", -1),
+                        disabled=down.get("Muted", False),
+                        packets=down.get("Stats", {}).get("RTPMunger", {}).get("ExtLastSN", 0),
                     )
                     for down in track.get("DownTracks") or []
                     if down["SubscriberID"] in identities

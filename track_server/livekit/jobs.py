@@ -27,6 +27,8 @@ LIVEKIT_TARGET_LOAD: Final = 0.7
 """LiveKit's default `agents.target_load`. A worker that reports this load or more gets no jobs, not even as the last
 one: its claim is max(0, target - load), and a claim of 0 is not taken (psrpc `selectServer`)."""
 
+_HIGHEST_LOAD: Final = 0.99 * LIVEKIT_TARGET_LOAD
+
 PUBLISHER_PERMISSION: Final = models.ParticipantPermission(can_publish=True, can_publish_data=True)
 """What a participant needs that publishes media and data tracks and receives nothing."""
 
@@ -151,11 +153,14 @@ class JobWorker:
         await self._registered.wait()
 
     def set_load(self, sessions: int, max_sessions: int) -> None:
-        """Tell LiveKit how busy the worker is; at `max_sessions` it gets no more offers."""
-        full = self._draining or sessions >= max_sessions
+        """Tell LiveKit how busy the worker is.
+
+        At `max_sessions` it still gets offers, the fewest, and must decline them: it alone can tell whoever asked for
+        the job that there are workers, and that they are full.
+        """
         self._status = agent.UpdateWorkerStatus(
-            status=agent.WS_FULL if full else agent.WS_AVAILABLE,
-            load=LIVEKIT_TARGET_LOAD * min(1.0, sessions / max_sessions),
+            status=agent.WS_FULL if self._draining else agent.WS_AVAILABLE,
+            load=_HIGHEST_LOAD * min(1.0, sessions / max_sessions),
             job_count=sessions,
             draining=self._draining,
         )

@@ -17,6 +17,9 @@ _MARGIN_S: Final = 600.0
 # Tokens kept: several a room, about 1 KiB each.
 _CACHE: Final = 4096
 
+# No LiveKit has a room configuration of this name, which it looks up when it makes a room, and only then.
+_EXISTING_ROOMS_ONLY: Final = "track-existing-rooms-only"
+
 Kind = Literal["standard", "agent"]
 
 
@@ -56,7 +59,10 @@ class TokenMint:
         )
 
     def watcher(self, room: str, identity: str) -> str:
-        """For the hidden participant that watches a room: of kind agent, may subscribe, publishes nothing."""
+        """For the hidden participant that watches a room: of kind agent, may subscribe, publishes nothing.
+
+        It joins a room that exists, and LiveKit refuses it (status 500) where joining would make one.
+        """
         grants = VideoGrants(
             room_join=True,
             room=room,
@@ -65,7 +71,28 @@ class TokenMint:
             can_publish=False,
             can_publish_data=False,
         )
-        return self._keep(_Purpose("watcher", room, identity), grants, kind="agent")
+        return self._keep(_Purpose("watcher", room, identity), grants, kind="agent", preset=_EXISTING_ROOMS_ONLY)
+
+    def host(self, room: str, identity: str, attributes: Mapping[str, str]) -> str:
+        """For a participant that a media worker hosts: with the rights that LiveKit's job dispatch gives it
+        (`BuildAgentToken` in its protocol). Kept nowhere.
+        """
+        grants = VideoGrants(
+            room_join=True,
+            room=room,
+            agent=True,
+            hidden=False,
+            can_subscribe=False,
+            can_publish=True,
+            can_publish_data=True,
+            can_update_own_metadata=False,
+            can_subscribe_metrics=False,
+        )
+        return self._mint(grants, identity, "agent", timedelta(seconds=_TTL_S), attributes=attributes)
+
+    def ingress(self) -> str:
+        """For API calls about ingresses."""
+        return self._keep(_Purpose("ingress"), VideoGrants(ingress_admin=True))
 
     def worker(self) -> str:
         """For a media worker: registers with LiveKit's job dispatch, and attaches to MediaService."""
@@ -79,19 +106,34 @@ class TokenMint:
         """A token of those claims, as ours; kept nowhere."""
         return jwt.encode({**claims, "iss": self._api_key}, self._api_secret, algorithm="HS256")
 
-    def _keep(self, purpose: _Purpose, grants: VideoGrants, *, kind: Kind = "standard") -> str:
+    def _keep(
+        self, purpose: _Purpose, grants: VideoGrants, *, kind: Kind = "standard", preset: str | None = None
+    ) -> str:
         now = self._clock()
         kept = self._kept.get(purpose)
         if kept is not None and now < kept[1]:
             self._kept.move_to_end(purpose)
             return kept[0]
-        token = self._mint(grants, purpose.identity, kind, timedelta(seconds=_TTL_S))
+        token = self._mint(grants, purpose.identity, kind, timedelta(seconds=_TTL_S), preset=preset)
         self._kept[purpose] = (token, now + _TTL_S - _MARGIN_S)
         self._kept.move_to_end(purpose)
         if len(self._kept) > _CACHE:
             self._kept.popitem(last=False)
         return token
 
-    def _mint(self, grants: VideoGrants, identity: str, kind: Kind, ttl: timedelta) -> str:
+    def _mint(
+        self,
+        grants: VideoGrants,
+        identity: str,
+        kind: Kind,
+        ttl: timedelta,
+        *,
+        preset: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> str:
         token = AccessToken(self._api_key, self._api_secret).with_grants(grants).with_kind(kind).with_ttl(ttl)
+        if preset is not None:
+            token.with_room_preset(preset)
+        if attributes:
+            token.with_attributes(dict(attributes))
         return token.with_identity(identity).to_jwt()

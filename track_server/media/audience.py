@@ -22,17 +22,18 @@ Permissions = Mapping[str, frozenset[str] | None]
 """SIDs of the tracks that an identity may subscribe to (None: all), by identity. Who is not in it may have none."""
 
 
-class Audience:
+class AudienceTeller:
     """Tells LiveKit. `run` does it for as long as the session lasts; everything else may be called at any time.
 
-    `sids`: the tracks that are published now, SIDs by publication id. `told`: called with the revision that LiveKit
+    `sids`: the tracks that are published now, as publication id and SID: a publication may have two
+    for a moment. `told`: called with the revision that LiveKit
     has, also where it had it already.
     """
 
     def __init__(
         self,
         room: "asyncio.Future[rtc.Room]",
-        sids: Callable[[], Mapping[str, str]],
+        sids: Callable[[], Collection[tuple[str, str]]],
         told: Callable[[int], None],
     ) -> None:
         self._room = room
@@ -137,7 +138,9 @@ class Audience:
         self._changed = asyncio.Event()
 
 
-def permissions_of(audience: SessionAudience, sids: Mapping[str, str], restricted: Collection[str]) -> Permissions:
+def permissions_of(
+    audience: SessionAudience, sids: Collection[tuple[str, str]], restricted: Collection[str]
+) -> Permissions:
     """What each identity may subscribe to, where `sids` are those of the publications that are in the room.
 
     Who may subscribe to every restricted track is given everything, also what comes later; the others get the SIDs of
@@ -153,7 +156,7 @@ def permissions_of(audience: SessionAudience, sids: Mapping[str, str], restricte
             continue
         may_have = frozenset(
             sid
-            for publication_id, sid in sids.items()
+            for publication_id, sid in sids
             if _listed(sid) and identity in named.get(publication_id, audience.everybody)
         )
         if may_have:

@@ -9,11 +9,14 @@ from livekit import rtc
 from livekit.rtc.participant import PublishDataTrackError, PublishTrackError, UnpublishTrackError
 
 from track.media.v1.media_service_pb2 import DataTrackStats, DesiredTrack, HostedTrackStats
+from track.v1.publication_pb2 import PublicationSpec
 from track_server import errors
 from track_server.media import stats
+from track_server.media.feeder import SharedFeeder
 from track_server.media.inputs.data import DataFrames
 from track_server.media.inputs.timeline import Beat
 from track_server.media.options import publish_options
+from track_server.mediachange import same_feed
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +47,12 @@ class Carrier(Protocol):
     async def unpublish(self, room: rtc.Room) -> None:
         """Take it away."""
 
+    def change(self, spec: PublicationSpec) -> None:
+        """Takes over what can change while it is there."""
+
+    def mute(self, muted: bool) -> None:
+        """Have it published muted or not."""
+
     async def stats(self) -> HostedTrackStats:
         """What it has sent; without `publication_id` and times."""
 
@@ -51,26 +60,10 @@ class Carrier(Protocol):
         """Give back what it holds."""
 
 
-class Feeder(Protocol):
-    """Feeds one source of the SDK."""
-
-    def create_track(self, name: str) -> rtc.LocalAudioTrack | rtc.LocalVideoTrack:
-        """The source's track."""
-
-    async def open(self) -> None:
-        """Open the input. Raises TrackError."""
-
-    async def produce(self, live: asyncio.Event) -> None:
-        """As Carrier.produce."""
-
-    async def aclose(self) -> None:
-        """Close input and source."""
-
-
 class MediaCarrier:
     """An audio or video track."""
 
-    def __init__(self, desired: DesiredTrack, feeder: Feeder) -> None:
+    def __init__(self, desired: DesiredTrack, feeder: SharedFeeder) -> None:
         self._spec = desired.spec
         self._feeder = feeder
         self._track = feeder.create_track(desired.spec.name)
@@ -88,6 +81,20 @@ class MediaCarrier:
 
     async def produce(self, live: asyncio.Event) -> None:
         await self._feeder.produce(live)
+
+    def share(self, spec: PublicationSpec) -> SharedFeeder | None:
+        """What feeds it, for one more track, where it has what the spec asks for."""
+        return self._feeder.hold() if same_feed(self._spec, spec) else None
+
+    def change(self, spec: PublicationSpec) -> None:
+        self._spec = spec
+        self._feeder.change(spec)
+
+    def mute(self, muted: bool) -> None:
+        if muted:
+            self._track.mute()
+        else:
+            self._track.unmute()
 
     async def publish(self, room: rtc.Room) -> None:
         try:
@@ -129,6 +136,7 @@ class DataCarrier:
         self._name = desired.spec.name
         self._frames = DataFrames(desired.spec.data.payload, desired.spec.data.frame_bytes)
         self._rate = desired.spec.data.frames_per_second or _DEFAULT_DATA_RATE
+        self._beat = Beat(self._rate)
         self._track: rtc.LocalDataTrack | None = None
         self._counters = DataTrackStats()
 
@@ -141,9 +149,8 @@ class DataCarrier:
 
     async def produce(self, live: asyncio.Event) -> None:
         await live.wait()
-        beat = Beat(self._rate)
         while True:
-            await beat.next()
+            await self._beat.next()
             if self._track is not None:
                 self._push(self._track, self._frames.next_frame(time.time_ns() // 1000))
 
@@ -171,6 +178,15 @@ class DataCarrier:
         track, self._track = self._track, None
         if track is not None and room.isconnected():
             await track.unpublish()
+
+    def change(self, spec: PublicationSpec) -> None:
+        self._frames.change(spec.data.payload, spec.data.frame_bytes)
+        rate = spec.data.frames_per_second or _DEFAULT_DATA_RATE
+        if rate != self._rate:
+            self._rate, self._beat = rate, Beat(rate)
+
+    def mute(self, muted: bool) -> None:
+        """LiveKit has no such thing for data tracks."""
 
     async def stats(self) -> HostedTrackStats:
         return HostedTrackStats(track_sid=self.sid, data=self._counters)

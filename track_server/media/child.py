@@ -35,6 +35,7 @@ from track_server.media.wire import (
     StartSession,
     Stop,
     TerminateSession,
+    WithdrawSession,
     decode,
     encode,
 )
@@ -68,6 +69,8 @@ class Child:
                         session.sign_with(api_key, api_secret)
                 case TerminateSession(job_id) if job_id in self._sessions:
                     self._spawn(self._sessions[job_id].terminate(), f"terminate-{job_id}")
+                case WithdrawSession(job_id) if job_id in self._sessions:
+                    self._sessions[job_id].withdraw()
                 case Stop():
                     break
                 case _:

@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Final, Self
 
 import structlog
+from google.protobuf import json_format
 
+from track.media.v1.media_service_pb2 import SessionTicket
 from track_server.media.settings import MediaSettings
 from track_server.media.wire import (
     LINE_LIMIT,
@@ -24,6 +26,7 @@ from track_server.media.wire import (
     StartSession,
     Stop,
     TerminateSession,
+    WithdrawSession,
     decode,
     encode,
 )
@@ -34,15 +37,18 @@ _START_S: Final = 60.0
 _STOP_S: Final = 10.0
 _FIRST_DELAY_S: Final = 0.5
 _LAST_DELAY_S: Final = 30.0
-_STEADY_S: Final = 60.0
-"""A child that lived so long was no failed start: the back-off begins anew."""
+_STEADY_S: Final = 5.0
+"""A child that lived so long neither failed to start nor died of its first session: there is no back-off."""
+_SPARE: Final = 2
+"""Places that are kept in children that run: a child takes two seconds to start, and a session must not wait for it."""
 
 
-class Child:
+class ChildProcess:
     """One child process, and the sessions that were given to it."""
 
     def __init__(self) -> None:
-        self.sessions: set[str] = set()
+        self.sessions: dict[str, str] = {}
+        """Their ids, by job."""
         self.served = 0
         self.retired = False
         """It gets no more sessions, and ends when it is empty."""
@@ -50,6 +56,10 @@ class Child:
         self.pid = 0
         self._writer: asyncio.StreamWriter | None = None
         self._unsent: list[bytes] = []
+
+    def has(self, session_id: str) -> bool:
+        """Whether the session was given to it, and is not over."""
+        return session_id in self.sessions.values()
 
     def tell(self, message: Message) -> None:
         """Send it; kept until the process runs."""
@@ -114,7 +124,7 @@ class Children:
             log_level=settings.log_level,
             log_json=settings.log_json,
         )
-        self._children: set[Child] = set()
+        self._children: set[ChildProcess] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm = asyncio.Event()
         self._crashes = 0
@@ -158,8 +168,15 @@ class Children:
 
     def start(self, start: StartSession) -> None:
         """Give a session to a child."""
-        child = min(filter(self._has_room, self._children), key=lambda child: (not child.ready, len(child.sessions)))
-        child.sessions.add(start.job_id)
+        ticket = json_format.Parse(start.ticket, SessionTicket(), ignore_unknown_fields=True)
+        able = [child for child in self._children if self._places(child)]
+        if ticket.elsewhere:
+            # One that is still starting has not been asked in vain.
+            able = [child for child in able if not (child.ready and child.has(ticket.session_id))]
+        # The fullest first: so the spare ones stay empty, and those that are to be recycled come to their end.
+        able = sorted(able, key=lambda child: (not child.ready, -len(child.sessions)))
+        child = able[0] if able else self._begin()
+        child.sessions[start.job_id] = ticket.session_id
         child.served += 1
         child.retired = child.served >= self._settings.sessions_before_recycling
         child.tell(start)
@@ -171,19 +188,35 @@ class Children:
             if job_id in child.sessions:
                 child.tell(TerminateSession(job_id))
 
-    def _has_room(self, child: Child) -> bool:
-        return not child.retired and len(child.sessions) < self._settings.sessions_per_child
+    def withdraw(self, job_id: str) -> None:
+        """Tell a session that it is not wanted any more."""
+        for child in self._children:
+            if job_id in child.sessions:
+                child.tell(WithdrawSession(job_id))
+
+    def _places(self, child: ChildProcess) -> int:
+        """Sessions that it can still be given."""
+        if child.retired:
+            return 0
+        free = self._settings.sessions_per_child - len(child.sessions)
+        return min(free, self._settings.sessions_before_recycling - child.served)
 
     def _keep_warm(self) -> None:
-        """Start a child where no other has room, so that the next session need not wait for one."""
-        if not self._closing and not any(map(self._has_room, self._children)):
-            child = Child()
-            self._children.add(child)
-            task = asyncio.create_task(self._live(child), name="media-child")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        """Start children where too few places are left, so that the next session need not wait for one."""
+        hosted = sum(len(child.sessions) for child in self._children)
+        needed = max(1, min(_SPARE, self._settings.max_sessions - hosted))
+        while not self._closing and sum(map(self._places, self._children)) < needed:
+            self._begin()
 
-    async def _live(self, child: Child) -> None:
+    def _begin(self) -> ChildProcess:
+        child = ChildProcess()
+        self._children.add(child)
+        task = asyncio.create_task(self._live(child), name="media-child")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return child
+
+    async def _live(self, child: ChildProcess) -> None:
         if self._crashes:
             await asyncio.sleep(min(_LAST_DELAY_S, _FIRST_DELAY_S * float(2 ** min(self._crashes - 1, 10))))
         born = time.monotonic()
@@ -195,7 +228,7 @@ class Children:
         finally:
             self._bury(child, status, time.monotonic() - born)
 
-    def _heard(self, child: Child, message: Message) -> None:
+    def _heard(self, child: ChildProcess, message: Message) -> None:
         match message:
             case Ready():
                 log.info("media_child_ready", pid=child.pid)
@@ -203,17 +236,18 @@ class Children:
             case SessionLeaving(job_id, error):
                 self._leaving(job_id, error)
             case SessionOver(job_id) if job_id in child.sessions:
-                child.sessions.discard(job_id)
+                del child.sessions[job_id]
                 self._over(job_id)
                 if child.retired and not child.sessions:
                     child.tell(Stop())
+                self._keep_warm()
             case _:
                 pass
 
-    def _bury(self, child: Child, status: int | str, lived_s: float) -> None:
+    def _bury(self, child: ChildProcess, status: int | str, lived_s: float) -> None:
         self._children.discard(child)
         if not self._closing and not (child.retired and status == 0):
-            self._crashes = 1 if lived_s > _STEADY_S else self._crashes + 1
+            self._crashes = 0 if lived_s > _STEADY_S else self._crashes + 1
             log.error("media_child_crashed", pid=child.pid, status=status, sessions=len(child.sessions))
         for job_id in list(child.sessions):
             self._leaving(job_id, "the media process ended")

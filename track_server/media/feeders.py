@@ -11,16 +11,18 @@ from typing import Final
 
 from livekit import rtc
 
-from track.v1.publication_pb2 import PublicationSpec
+from track.v1.publication_pb2 import AudioOptions, PublicationSpec, ToneInput
 from track.v1.track_pb2 import TrackType
 from track_server import mediafile
-from track_server.media.carriers import Feeder
+from track_server.durations import seconds_of
+from track_server.media.feeder import Feeder
 from track_server.media.inputs.decoder import AudioDecoder, Chunk, VideoDecoder
 from track_server.media.inputs.pattern import TestPattern
 from track_server.media.inputs.player import Player
 from track_server.media.inputs.timeline import Beat, Timelines
-from track_server.media.inputs.tone import FRAME_SAMPLES, SAMPLE_RATE, Tone
+from track_server.media.inputs.tone import Tone
 from track_server.media.options import track_type
+from track_server.media.sound import Sound, channels_of
 
 _DEFAULT_FREQUENCY_HZ: Final = 440.0
 _DEFAULT_LEVEL_DBFS: Final = -20.0
@@ -28,13 +30,13 @@ _HASTE_RATE: Final = 100.0
 """Pictures a second until the first is sure to be sent. The SDK drops what is too much; but the encoder, once it is
 connected, has one at once: a simulcast track of 720p30 is in the room after 143 ms instead of 163."""
 _HASTE_S: Final = 0.2
-_AUDIO_QUEUE_MS: Final = 200
-_AUDIO_LEAD_S: Final = 0.03
-"""Sound is handed over so much earlier than pictures: it waits as long in the SDK's queue, which evens out the beat."""
+_AUDIO_LEAD_S: Final = 0.04
+"""Sound is handed over so much earlier than pictures: a receiver's jitter buffer keeps it for 30 ms on an idle machine,
+and for more on a busy one."""
 
 
-async def _beats(rate: float, live: asyncio.Event) -> AsyncIterator[None]:
-    """Moments to show a picture: 1/`rate` seconds apart, and closer until the track has been live for a while."""
+async def _beats(rate: Callable[[], float], live: asyncio.Event) -> AsyncIterator[None]:
+    """Moments to show a picture: 1/`rate()` seconds apart, and closer until the track has been live for a while."""
     beat = Beat(_HASTE_RATE)
     calm_at = math.inf
     while time.monotonic() < calm_at:
@@ -42,8 +44,9 @@ async def _beats(rate: float, live: asyncio.Event) -> AsyncIterator[None]:
         yield
         if live.is_set() and calm_at == math.inf:
             calm_at = time.monotonic() + _HASTE_S
-    beat = Beat(rate)
+    beat = Beat(rate())
     while True:
+        beat.pace(rate())
         await beat.next()
         yield
 
@@ -66,9 +69,12 @@ class PatternFeeder:
         # It begins at once, not when it is live: the first packet is what makes LiveKit announce the track.
         pattern = self._pattern
         frame = rtc.VideoFrame(pattern.width, pattern.height, rtc.VideoBufferType.I420, pattern.buffer)
-        async for _ in _beats(self._rate, live):
+        async for _ in _beats(lambda: self._rate, live):
             pattern.paint_now()
             self._source.capture_frame(frame)
+
+    def change(self, spec: PublicationSpec) -> None:
+        self._rate = spec.video.frames_per_second
 
     async def aclose(self) -> None:
         await self._source.aclose()
@@ -77,12 +83,12 @@ class PatternFeeder:
 class ToneFeeder:
     """A tone."""
 
-    def __init__(self, frequency_hz: float, level_dbfs: float) -> None:
-        self._tone = Tone(frequency_hz, level_dbfs)
-        self._source = rtc.AudioSource(SAMPLE_RATE, 1, _AUDIO_QUEUE_MS)
+    def __init__(self, tone: ToneInput, audio: AudioOptions) -> None:
+        self._tone = Tone(*_heard(tone), channels_of(audio))
+        self._sound = Sound(audio)
 
     def create_track(self, name: str) -> rtc.LocalAudioTrack:
-        return rtc.LocalAudioTrack.create_audio_track(name, self._source)
+        return self._sound.create_track(name)
 
     async def open(self) -> None:
         pass
@@ -90,11 +96,19 @@ class ToneFeeder:
     async def produce(self, live: asyncio.Event) -> None:
         # The source's queue sets the pace: it takes a frame when it has room for one.
         while True:
-            frame = self._tone.next_frame()
-            await self._source.capture_frame(rtc.AudioFrame(frame, SAMPLE_RATE, 1, FRAME_SAMPLES))
+            await self._sound.play(self._tone.next_frame())
+
+    def change(self, spec: PublicationSpec) -> None:
+        self._tone.change(*_heard(spec.tone))
 
     async def aclose(self) -> None:
-        await self._source.aclose()
+        await self._sound.aclose()
+
+
+def _heard(tone: ToneInput) -> tuple[float, float]:
+    """Frequency in hertz and level in dB relative to full scale."""
+    level = tone.level_dbfs if tone.HasField("level_dbfs") else _DEFAULT_LEVEL_DBFS
+    return tone.frequency_hz or _DEFAULT_FREQUENCY_HZ, level
 
 
 class FileVideoFeeder:
@@ -114,11 +128,14 @@ class FileVideoFeeder:
 
     async def produce(self, live: asyncio.Event) -> None:
         # Its first picture stands until the track is live, or its beginning would play to nobody.
-        async for _ in _beats(self._rate, live):
+        async for _ in _beats(lambda: self._rate, live):
             if live.is_set() or self._player.first is None:
                 break
             await self._show(self._player.first)
         await self._player.play(self._show)
+
+    def change(self, spec: PublicationSpec) -> None:
+        self._player.loop = spec.file.loop
 
     async def _show(self, chunk: Chunk) -> None:
         self._source.capture_frame(rtc.VideoFrame(self._width, self._height, rtc.VideoBufferType.I420, chunk.data))
@@ -132,27 +149,30 @@ class FileVideoFeeder:
 class FileAudioFeeder:
     """The sound of a file."""
 
-    def __init__(self, player: Player, held: contextlib.ExitStack) -> None:
-        self._player, self._held = player, held
-        self._source = rtc.AudioSource(SAMPLE_RATE, 1, _AUDIO_QUEUE_MS)
+    def __init__(self, player: Player, sound: Sound, held: contextlib.ExitStack) -> None:
+        self._player, self._sound, self._held = player, sound, held
 
     def create_track(self, name: str) -> rtc.LocalAudioTrack:
-        return rtc.LocalAudioTrack.create_audio_track(name, self._source)
+        return self._sound.create_track(name)
 
     async def open(self) -> None:
         await self._player.open()
 
     async def produce(self, live: asyncio.Event) -> None:
         await live.wait()
-        await self._player.play(self._sound)
+        await self._player.play(self._play)
 
-    async def _sound(self, chunk: Chunk) -> None:
-        await self._source.capture_frame(rtc.AudioFrame(chunk.data, SAMPLE_RATE, 1, len(chunk.data) // 2))
+    def change(self, spec: PublicationSpec) -> None:
+        self._player.loop = spec.file.loop
+        self._sound.process(spec.audio)
+
+    async def _play(self, chunk: Chunk) -> None:
+        await self._sound.play(chunk.data)
 
     async def aclose(self) -> None:
         self._held.close()
         await self._player.aclose()
-        await self._source.aclose()
+        await self._sound.aclose()
 
 
 def create_feeder(spec: PublicationSpec, media_dir: Path | None, url_hosts: list[str], timelines: Timelines) -> Feeder:
@@ -162,17 +182,22 @@ def create_feeder(spec: PublicationSpec, media_dir: Path | None, url_hosts: list
         case "test_pattern":
             return PatternFeeder(video.width, video.height, video.frames_per_second)
         case "tone":
-            level = spec.tone.level_dbfs if spec.tone.HasField("level_dbfs") else _DEFAULT_LEVEL_DBFS
-            return ToneFeeder(spec.tone.frequency_hz or _DEFAULT_FREQUENCY_HZ, level)
+            return ToneFeeder(spec.tone, spec.audio)
         case _:
             return _file_feeder(spec, partial(mediafile.resolve, spec.file.uri, media_dir, url_hosts), timelines)
 
 
 def _file_feeder(spec: PublicationSpec, resolve: Callable[[], mediafile.ResolvedMedia], timelines: Timelines) -> Feeder:
     held = contextlib.ExitStack()
-    timeline = held.enter_context(timelines.hold(spec.file.uri))
+    offset_s = seconds_of(spec.file.start_offset)
+    timeline = held.enter_context(timelines.hold(spec.file.uri, offset_s))
     if track_type(spec) == TrackType.TRACK_TYPE_AUDIO:
-        return FileAudioFeeder(Player(lambda: AudioDecoder(resolve()), timeline, spec.file.loop, _AUDIO_LEAD_S), held)
+        # Its pace is the file's.
+        sound = Sound(spec.audio, queue_ms=0)
+        hear = Player(
+            lambda: AudioDecoder(resolve(), sound.channels), timeline, spec.file.loop, _AUDIO_LEAD_S, offset_s
+        )
+        return FileAudioFeeder(hear, sound, held)
     size = (spec.video.width, spec.video.height, spec.video.frames_per_second)
-    player = Player(lambda: VideoDecoder(resolve(), *size), timeline, spec.file.loop, 0.0)
+    player = Player(lambda: VideoDecoder(resolve(), *size), timeline, spec.file.loop, 0.0, offset_s)
     return FileVideoFeeder(player, *size, held)

@@ -1,7 +1,7 @@
 """One track that a session publishes: from opening its input until it is taken away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable
 
 import structlog
 from livekit import rtc
@@ -17,6 +17,7 @@ from track.media.v1.media_service_pb2 import (
 )
 from track_server import errors
 from track_server.media.carriers import Carrier
+from track_server.mediachange import digest
 
 log = structlog.get_logger(__name__)
 
@@ -68,11 +69,26 @@ class HostedTrack:
     def report(self) -> HostedTrackReport:
         """What there is to say about it."""
         report = HostedTrackReport(publication_id=self.desired.publication_id, state=self.state)
+        report.attempt, report.change = self.desired.attempt, self.desired.change
+        report.digest = digest(self.desired.spec)
         if self.state == HOSTED_TRACK_STATE_PUBLISHED and self._carrier is not None:
             report.track_sid = self._carrier.sid
         if self._error is not None:
             report.problem.CopyFrom(self._error.problem())
         return report
+
+    def change(self, desired: DesiredTrack) -> None:
+        """Takes over what can change while it is there: see mediachange.in_place."""
+        self.desired = desired
+        if self._carrier is not None:
+            self._carrier.change(desired.spec)
+
+    def mute(self, muted: bool) -> None:
+        """Have it muted or not."""
+        if muted != self.desired.muted:
+            self.desired.muted = muted
+            if self._carrier is not None:
+                self._carrier.mute(muted)
 
     @property
     def carrier(self) -> Carrier | None:
@@ -85,10 +101,8 @@ class HostedTrack:
         return self.state in (HOSTED_TRACK_STATE_FAILED, HOSTED_TRACK_STATE_SOURCE_ENDED)
 
     async def _host(self, after: "HostedTrack | None") -> None:
-        if after is not None:
-            await after.aclose()
         try:
-            await self._open_and_publish()
+            await self._open_and_publish(after)
             self.state = HOSTED_TRACK_STATE_SOURCE_ENDED
         except errors.TrackError as error:
             self._fail(error)
@@ -108,9 +122,17 @@ class HostedTrack:
         )
         self.state, self._error = HOSTED_TRACK_STATE_FAILED, error
 
-    async def _open_and_publish(self) -> None:
-        self._carrier = carrier = self._create_carrier(self.desired)
+    async def _open_and_publish(self, after: "HostedTrack | None") -> None:
         try:
+            # Before the other one goes, so that a file goes on where it is.
+            self._carrier = carrier = self._create_carrier(self.desired)
+        except Exception:
+            if after is not None:
+                await after.aclose()
+            raise
+        try:
+            if after is not None:
+                await after.aclose()
             await carrier.open()
             live = asyncio.Event()
             producing = asyncio.create_task(carrier.produce(live), name=f"produce-{self.desired.publication_id}")
@@ -144,12 +166,3 @@ class HostedTrack:
             raise
         self.state = HOSTED_TRACK_STATE_PUBLISHED
         self._changed(self)
-
-
-def plan(hosted: Mapping[str, int], desired: Iterable[DesiredTrack]) -> tuple[list[DesiredTrack], set[str]]:
-    """What to do to host what is desired, where `hosted` are the attempts of the tracks there are, by publication id:
-    the tracks to start, anew where there is one of a lower attempt, and the publication ids to take away.
-    """
-    wanted = {track.publication_id: track for track in desired}
-    start = [track for key, track in wanted.items() if key not in hosted or hosted[key] < track.attempt]
-    return start, set(hosted) - set(wanted)

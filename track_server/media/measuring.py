@@ -1,6 +1,7 @@
 """A session's statistics, at the interval that the server asks for."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 
@@ -23,20 +24,27 @@ class Measuring:
 
     def want(self, interval_s: float) -> None:
         """How often, in seconds; 0: not at all."""
-        self._interval_s = interval_s
-        self._changed.set()
+        if interval_s != self._interval_s:
+            self._interval_s = interval_s
+            self._changed.set()
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
         while True:
-            if not self._interval_s:
-                self._changed.clear()
-                await self._changed.wait()
+            self._changed.clear()
+            # Another interval counts from now, not after what is left of a longer one.
+            if await self._changes_within(self._interval_s or None):
                 continue
-            await asyncio.sleep(self._interval_s)
             message = await self._read()
             if message.tracks:
                 self._send(AttachRequest(stats=message))
+
+    async def _changes_within(self, timeout_s: float | None) -> bool:
+        """Waits for another interval, at most so long; says whether there is one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                return await self._changed.wait()
+        return False
 
     async def _read(self) -> SessionStats:
         carriers = dict(self._carriers())

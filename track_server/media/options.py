@@ -1,10 +1,11 @@
 """From a PublicationSpec to the SDK's publish options. Defaults were filled in by the server."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from livekit import rtc
 
-from track.v1.publication_pb2 import PublicationSpec, VideoCodec
+from track.v1.publication_pb2 import DegradationPreference, PublicationSpec, VideoCodec, VideoOptions
 from track.v1.track_pb2 import TrackSource, TrackType
 
 _CODECS: Final = {
@@ -21,6 +22,11 @@ _SOURCES: Final = {
     TrackSource.TRACK_SOURCE_SCREEN_SHARE: rtc.TrackSource.SOURCE_SCREENSHARE,
     TrackSource.TRACK_SOURCE_SCREEN_SHARE_AUDIO: rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO,
 }
+_PREFERENCES: Final[Mapping[int, Any]] = {
+    DegradationPreference.DEGRADATION_PREFERENCE_BALANCED: rtc.DegradationPreference.BALANCED,
+    DegradationPreference.DEGRADATION_PREFERENCE_MAINTAIN_FRAMERATE: (rtc.DegradationPreference.MAINTAIN_FRAMERATE),
+    DegradationPreference.DEGRADATION_PREFERENCE_MAINTAIN_RESOLUTION: (rtc.DegradationPreference.MAINTAIN_RESOLUTION),
+}
 
 SIMULCAST_EDGE: Final = 960
 """From this long edge on, in pixels, the SDK's layers differ in size. Its lower layers are fixed (320x180 and 640x360,
@@ -33,6 +39,10 @@ def track_type(spec: PublicationSpec) -> TrackType.ValueType:
         case "data":
             return TrackType.TRACK_TYPE_DATA
         case "tone":
+            return TrackType.TRACK_TYPE_AUDIO
+        case "push" if spec.push.HasField("data"):
+            return TrackType.TRACK_TYPE_DATA
+        case "push" if spec.push.HasField("pcm"):
             return TrackType.TRACK_TYPE_AUDIO
         case "file" if spec.file.type == TrackType.TRACK_TYPE_AUDIO:
             return TrackType.TRACK_TYPE_AUDIO
@@ -49,11 +59,24 @@ def publish_options(spec: PublicationSpec, stream: str) -> rtc.TrackPublishOptio
         options.red = spec.audio.red
     else:
         options.video_codec = _CODECS[spec.video.codec]
-        options.simulcast = spec.video.simulcast and max(spec.video.width, spec.video.height) >= SIMULCAST_EDGE
+        options.simulcast = simulcast(spec.video)
+        if spec.push.HasField("encoded_video"):
+            # Any other lets the SDK take the access units for pictures: nothing is decoded from what it sends.
+            options.video_encoder = rtc.VideoEncoderBackend.ENCODER_BACKEND_PRE_ENCODED
+            options.simulcast = False
+        if spec.video.scalability_mode:
+            options.scalability_mode = spec.video.scalability_mode
+        if spec.video.degradation_preference:
+            options.degradation_preference = _PREFERENCES[spec.video.degradation_preference]
         # Without it the SDK falls back on presets: 15 frames per second for a small camera, 3 for a screen.
         options.video_encoding.max_bitrate = spec.video.max_bitrate_bps
         options.video_encoding.max_framerate = spec.video.frames_per_second
     return options
+
+
+def simulcast(video: VideoOptions) -> bool:
+    """Whether the SDK is to send layers. Where they were asked for one by one, they are those that it has."""
+    return video.simulcast and (bool(video.layers) or max(video.width, video.height) >= SIMULCAST_EDGE)
 
 
 def may_publish(spec: PublicationSpec, participant: rtc.Participant) -> bool:

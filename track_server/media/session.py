@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -11,12 +10,9 @@ from livekit import rtc
 from livekit.rtc.room import ConnectError
 
 from track.media.v1.media_service_pb2 import (
-    HOSTED_TRACK_STATE_UNPUBLISHED,
-    HOSTED_TRACK_STATE_UNSPECIFIED,
     AttachRequest,
     AttachResponse,
     AudienceReport,
-    DesiredTrack,
     HostedTrackReport,
     SessionDesired,
     SessionEnded,
@@ -24,24 +20,16 @@ from track.media.v1.media_service_pb2 import (
     SessionHello,
     SessionTicket,
 )
-from track.v1.track_pb2 import TrackType
+from track_server.durations import seconds_of
 from track_server.media.attachment import Attachment, Channels, ServerAwayError, SupersededError
-from track_server.media.audience import Audience
-from track_server.media.carriers import Carrier, DataCarrier, MediaCarrier, take_away
-from track_server.media.feeders import create_feeder
-from track_server.media.hosted import HostedTrack, plan
-from track_server.media.inputs.timeline import Timelines
+from track_server.media.carriers import take_away
+from track_server.media.entry import Entry
 from track_server.media.measuring import Measuring
-from track_server.media.options import may_publish, track_type
+from track_server.media.tracks import Tracks
 from track_server.media.wire import Setup, StartSession
 
 log = structlog.get_logger(__name__)
 
-_ROOM_OPTIONS: Final = rtc.RoomOptions(
-    auto_subscribe=False,
-    # Two peer connections: the SDK then joins in 40 ms instead of 65, because it need not negotiate to receive first.
-    single_peer_connection=False,
-)
 _REASONS: Final = {
     rtc.DisconnectReason.CLIENT_INITIATED: SessionEndReason.SESSION_END_REASON_STOPPED,
     rtc.DisconnectReason.DUPLICATE_IDENTITY: SessionEndReason.SESSION_END_REASON_DUPLICATE_IDENTITY,
@@ -71,17 +59,15 @@ class Session:
         """`leaving` is called before it leaves the room, with "" or why it failed."""
         self._start, self._ticket, self._setup = start, ticket, setup
         self._leaving = leaving
-        self._media_dir = Path(setup.media_dir) if setup.media_dir else None
-        self._timelines = Timelines()
-        self._tracks: dict[str, HostedTrack] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._room = rtc.Room()
         loop = asyncio.get_running_loop()
         self._joined: asyncio.Future[rtc.Room] = loop.create_future()
         self._over: asyncio.Future[SessionEnded] = loop.create_future()
-        self._audience = Audience(self._joined, self._sids, self._told)
+        self._tracks = Tracks(setup, self._room, self._joined, self._report, self._told, self._run_closing)
         self._joined_as = ""
+        self._entry = Entry(ticket)
         self._log = log.bind(session_id=ticket.session_id, generation=ticket.generation)
         self._attachment = Attachment(
             channels.stub(ticket.server_address),
@@ -91,7 +77,7 @@ class Session:
             self._obey,
             setup.orphan_timeout_s,
         )
-        self._measuring = Measuring(self._carriers, self._attachment.send_stats)
+        self._measuring = Measuring(self._tracks.carriers, self._attachment.send_stats)
 
     def sign_with(self, api_key: str, api_secret: str) -> None:
         """Attach with this key where the stream to the server is begun anew."""
@@ -103,7 +89,7 @@ class Session:
         connecting = asyncio.create_task(self._join(), name="session-join")
         attaching = asyncio.create_task(self._attach(), name="session-attach")
         measuring = asyncio.create_task(self._measuring.run(), name="session-stats")
-        telling = asyncio.create_task(self._audience.run(), name="session-audience")
+        telling = asyncio.create_task(self._tracks.audience.run(), name="session-audience")
         try:
             ended = await self._over
             failed = ended.reason == SessionEndReason.SESSION_END_REASON_CONNECTION_LOST
@@ -113,17 +99,21 @@ class Session:
             self._attachment.end(ended)
             await asyncio.wait([attaching], timeout=_LAST_WORD_S)
         finally:
-            for track in self._tracks.values():
-                self._close(track)
+            self._tracks.close()
             tasks = {connecting, attaching, measuring, telling, *self._chores}
             for task in tasks - self._closing:
                 task.cancel()
             await asyncio.wait(tasks)
             self._joined.cancel()
+            await self._entry.aclose()
 
     def stop(self) -> None:
         """The worker shuts down."""
         self._end(SessionEndReason.SESSION_END_REASON_WORKER_STOPPING, "the media worker shuts down")
+
+    def withdraw(self) -> None:
+        """Whoever asked for it does not want it any more."""
+        self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "the session was withdrawn")
 
     async def terminate(self) -> None:
         """LiveKit regards the job as over."""
@@ -148,20 +138,27 @@ class Session:
         self._room.on("participant_permissions_changed", self._permissions_changed)
 
     async def _join(self) -> None:
+        if self._over.done():
+            # Told so together with the ticket: joining might make a room anew that is deleted.
+            return
         try:
-            await self._room.connect(self._start.url or self._setup.url, self._start.token, _ROOM_OPTIONS)
+            await self._entry.connect(self._room, self._start.url or self._setup.url, self._start.token)
         except ConnectError as error:
             self._log.warning("session_join_failed", cause=str(error))
             self._end(SessionEndReason.SESSION_END_REASON_CONNECTION_LOST, "LiveKit did not let the session join")
         else:
             self._joined_as = self._room.local_participant.sid
+            if self._ticket.room_sid not in ("", await self._room.sid):
+                # It was deleted, or LiveKit lost it, and another one of its name made: perhaps by our joining.
+                self._end(SessionEndReason.SESSION_END_REASON_OTHER_ROOM, "the room is another one now")
+                return
             self._joined.set_result(self._room)
 
     async def _leave(self, connecting: "asyncio.Task[None]") -> None:
-        for track in self._tracks.values():
-            self._close(track)
+        self._tracks.close()
         if self._closing:
             await asyncio.wait(self._closing, timeout=_LEAVE_S)
+        self._entry.give_up()
         # A join that is under way cannot be stopped: cancelled, it would leave a participant behind.
         await asyncio.wait([connecting], timeout=_LEAVE_S)
         if self._room.isconnected():
@@ -173,15 +170,10 @@ class Session:
         self._end(known, f"LiveKit ended the connection: {name}")
 
     def _reconnecting(self) -> None:
-        # Restricted tracks are taken away, and come back once LiveKit was told: on a new connection the SDK publishes
-        # again first, and says afterwards who may subscribe.
-        self._audience.connection_lost()
-        for track in list(self._tracks.values()):
-            if self._audience.restricts(track.desired.publication_id) and not track.over:
-                self._host(track.desired)
+        self._tracks.connection_lost()
 
     def _reconnected(self) -> None:
-        self._audience.connection_back()
+        self._tracks.audience.connection_back()
         _ = self._spawn(self._look_after_reconnect(), "session-reconnected")
 
     async def _look_after_reconnect(self) -> None:
@@ -192,26 +184,16 @@ class Session:
                 return
             await asyncio.sleep(0.05)
         self._joined_as = self._room.local_participant.sid
-        # Everything was published again, but the SDK does not tell the new SIDs of data tracks: publish them once more.
-        for track in list(self._tracks.values()):
-            restricted = self._audience.restricts(track.desired.publication_id)
-            data = track_type(track.desired.spec) == TrackType.TRACK_TYPE_DATA
-            if track.carrier is not None and data and not restricted:
-                self._host(track.desired)
+        self._tracks.connected_anew()
 
     def _republished(self, publication: rtc.LocalTrackPublication) -> None:
-        for track in self._tracks.values():
-            if track.carrier is not None and track.carrier.sid == publication.sid:
-                self._track_changed(track)
-                return
-        # The connection came back before it was taken away.
-        _ = self._spawn(take_away(self._room, publication.sid), "session-take-away")
+        if not self._tracks.republished(publication.sid):
+            # The connection came back before it was taken away.
+            _ = self._spawn(take_away(self._room, publication.sid), "session-take-away")
 
     def _permissions_changed(self, participant: rtc.Participant) -> None:
         if isinstance(participant, rtc.LocalParticipant):
-            for track in self._tracks.values():
-                if not may_publish(track.desired.spec, participant):
-                    track.revoke()
+            self._tracks.permissions_changed(participant)
 
     # The server
 
@@ -229,7 +211,7 @@ class Session:
             session_id=self._ticket.session_id,
             generation=self._ticket.generation,
             worker_id=self._start.worker_id,
-            tracks=[track.report() for track in self._tracks.values() if track.state != HOSTED_TRACK_STATE_UNSPECIFIED],
+            tracks=self._tracks.reports(),
         )
 
     def _obey(self, response: AttachResponse) -> None:
@@ -242,40 +224,15 @@ class Session:
                 pass
 
     def _reconcile(self, desired: SessionDesired) -> None:
-        self._measuring.want(desired.stats_interval.ToNanoseconds() / 1e9)
-        attempts = {key: track.desired.attempt for key, track in self._tracks.items()}
-        start, stop = plan(attempts, desired.tracks)
-        for key in stop:
-            self._close(self._tracks.pop(key), told=True)
-        self._audience.want(desired)
-        for track in start:
-            self._host(track)
+        if not self._entry.told(desired):
+            # The server has it hosted anew where it is still wanted.
+            self._end(SessionEndReason.SESSION_END_REASON_STOPPED, "it has to join anew for what is wanted now")
+            return
+        self._measuring.want(seconds_of(desired.stats_interval))
+        self._tracks.want(desired)
 
-    def _host(self, desired: DesiredTrack) -> None:
-        after = self._tracks.get(desired.publication_id)
-        track = HostedTrack(
-            desired, self._create_carrier, self._joined, self._audience.passage, self._track_changed, after
-        )
-        if self._joined.done() and not may_publish(desired.spec, self._room.local_participant):
-            track.revoke()
-        self._tracks[desired.publication_id] = track
-
-    def _create_carrier(self, desired: DesiredTrack) -> Carrier:
-        if track_type(desired.spec) == TrackType.TRACK_TYPE_DATA:
-            return DataCarrier(desired)
-        feeder = create_feeder(desired.spec, self._media_dir, self._setup.url_hosts, self._timelines)
-        return MediaCarrier(desired, feeder)
-
-    def _close(self, track: HostedTrack, told: bool = False) -> None:
-        async def close() -> None:
-            await track.aclose()
-            if told:
-                key = track.desired.publication_id
-                self._audience.left(key)
-                report = HostedTrackReport(publication_id=key, state=HOSTED_TRACK_STATE_UNPUBLISHED)
-                self._attachment.send(AttachRequest(track=report))
-
-        task = self._spawn(close(), f"close-{track.desired.publication_id}")
+    def _run_closing(self, work: Coroutine[None, None, None]) -> None:
+        task = self._spawn(work, "session-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -285,15 +242,8 @@ class Session:
         task.add_done_callback(self._chores.discard)
         return task
 
-    def _track_changed(self, track: HostedTrack) -> None:
-        self._attachment.send(AttachRequest(track=track.report()))
-        self._audience.kick()
-
-    def _carriers(self) -> dict[str, Carrier]:
-        return {key: carrier for key, track in self._tracks.items() if (carrier := track.carrier) is not None}
-
-    def _sids(self) -> dict[str, str]:
-        return {key: carrier.sid for key, carrier in self._carriers().items()}
+    def _report(self, report: HostedTrackReport) -> None:
+        self._attachment.send(AttachRequest(track=report))
 
     def _told(self, revision: int) -> None:
         self._attachment.send(AttachRequest(audience=AudienceReport(revision=revision)))

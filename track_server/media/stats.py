@@ -49,6 +49,7 @@ def _add_video(stream: RtpStreamStats, outbound: Any) -> None:
     stream.frames_sent = outbound.frames_sent
     stream.nack_count = outbound.nack_count
     stream.pli_count = outbound.pli_count
+    stream.key_frames_encoded = outbound.key_frames_encoded
     reason = type(outbound).DESCRIPTOR.fields_by_name["quality_limitation_reason"].enum_type.values_by_number
     stream.quality_limitation = _LIMITATIONS[reason[outbound.quality_limitation_reason].name]
     if outbound.frame_width:

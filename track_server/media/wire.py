@@ -49,6 +49,13 @@ class TerminateSession:
 
 
 @dataclasses.dataclass(frozen=True)
+class WithdrawSession:
+    """To the child: whoever asked for the session does not want it any more."""
+
+    job_id: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Stop:
     """To the child: leave all rooms and end."""
 
@@ -73,11 +80,16 @@ class SessionOver:
     job_id: str
 
 
-Message = Setup | SignWith | StartSession | TerminateSession | Stop | Ready | SessionLeaving | SessionOver
+Message = (
+    Setup | SignWith | StartSession | TerminateSession | WithdrawSession | Stop | Ready | SessionLeaving | SessionOver
+)
 
 _MESSAGES: Final[dict[str, Any]] = {
     kind.__name__: kind
-    for kind in (Setup, SignWith, StartSession, TerminateSession, Stop, Ready, SessionLeaving, SessionOver)
+    for kind in (
+        *(Setup, SignWith, StartSession, TerminateSession, WithdrawSession, Stop),
+        *(Ready, SessionLeaving, SessionOver),
+    )
 }
 
 

@@ -1,4 +1,4 @@
-"""The media worker: takes jobs from LiveKit's dispatch, and has child processes host them.
+"""The media worker: takes jobs from LiveKit's dispatch and offers of its supervisor, and has child processes host them.
 
 It is a program of its own, and never loads LiveKit's native SDK: what that takes along is one child.
 """
@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import signal
-import sys
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -18,26 +18,42 @@ from google.protobuf import json_format
 from livekit.protocol import agent
 
 from track.media.v1.media_service_pb2 import SessionTicket
-from track_server.agent import REGISTERED, SESSION_ATTRIBUTE
+from track_server.agent import SESSION_ATTRIBUTE, Answer, Line, Load, Offer, Over, Registered, Withdraw
 from track_server.keys import ApiKey, KeyRing
 from track_server.livekit.jobs import Accept, Decline, JobWorker
 from track_server.media.children import Children
+from track_server.media.declining import Declines
 from track_server.media.settings import MediaSettings
+from track_server.media.supervisorline import SupervisorLine
 from track_server.media.wire import StartSession
 
 log = structlog.get_logger(__name__)
 
 
 class MediaWorker:
-    """A worker that takes jobs while the context lasts. On leaving it, its sessions end as WORKER_STOPPING."""
+    """A worker that takes jobs while the context lasts. On leaving it, its sessions end as WORKER_STOPPING.
 
-    def __init__(self, settings: MediaSettings, on_registered: Callable[[], None] = lambda: None) -> None:
+    ``say`` takes what a supervisor is to be told.
+    """
+
+    def __init__(self, settings: MediaSettings, say: Callable[[Line], None] = lambda _: None) -> None:
         self._settings = settings
+        self._say = say
         self._sessions: set[str] = set()
+        """By LiveKit's id of the job, or by the id of the supervisor's offer."""
+        self._offers: set[str] = set()
+        """Those of the supervisor: LiveKit knows no job for them."""
         self._children = Children(settings, self._session_leaving, self._session_over)
+        self._declines = Declines(settings.api_key, settings.api_secret)
         self._jobs = JobWorker(
-            settings.url, settings.api_key, settings.api_secret, settings.agent_name, self, on_registered=on_registered
+            settings.url,
+            settings.api_key,
+            settings.api_secret,
+            settings.agent_name,
+            self,
+            on_registered=lambda: say(Registered()),
         )
+        self._stopping = False
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -45,8 +61,10 @@ class MediaWorker:
             await stack.enter_async_context(self._children)
             # Registered only when a job can begin at once.
             await self._children.warm()
+            stack.push_async_callback(self._declines.aclose)
             await stack.enter_async_context(self._jobs)
             self._stack = stack.pop_all()
+        self._tell_load()
         return self
 
     async def __aexit__(
@@ -55,7 +73,8 @@ class MediaWorker:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Take no more jobs, end the sessions, stop the children. May be called twice."""
+        """Take no more sessions, end those that run, stop the children. May be called twice."""
+        self._stopping = True
         self._jobs.drain()
         # Children first: what becomes of their jobs is told to LiveKit.
         await self._children.aclose()
@@ -64,6 +83,7 @@ class MediaWorker:
     def sign_with(self, api_key: str, api_secret: str) -> None:
         """Exchange the key for this one. Connections and sessions that stand go on."""
         self._jobs.sign_with(api_key, api_secret)
+        self._declines.sign_with(api_key, api_secret)
         self._children.sign_with(api_key, api_secret)
 
     async def registered(self) -> None:
@@ -80,6 +100,32 @@ class MediaWorker:
         """Process ids of its children."""
         return self._children.pids
 
+    # What the supervisor says
+
+    def told(self, message: Line) -> None:
+        """Take a session that is offered if there is a place, or give one up."""
+        match message:
+            case Offer():
+                taken = self._take(message)
+                # The load first: who hears the answer knows it then.
+                self._tell_load()
+                self._say(Answer(message.offer_id, taken))
+            case Withdraw(offer_id):
+                self._children.withdraw(offer_id)
+            case _:
+                pass
+
+    def _take(self, offer: Offer) -> bool:
+        if self._stopping or self._full() or time.monotonic() > offer.expire or _ticket(offer.ticket) is None:
+            return False
+        self._sessions.add(offer.offer_id)
+        self._offers.add(offer.offer_id)
+        worker_id = self._jobs.worker_id
+        self._children.start(
+            StartSession(job_id=offer.offer_id, worker_id=worker_id, url="", token=offer.token, ticket=offer.ticket)
+        )
+        return True
+
     # What LiveKit says
 
     def job_offered(self, job: agent.Job) -> Accept | Decline:
@@ -88,7 +134,8 @@ class MediaWorker:
         if ticket is None:
             log.error("job_without_ticket", job_id=job.id, room=job.room.name)
             return Decline(final=True)
-        if len(self._sessions) >= self._settings.max_sessions:
+        if self._full():
+            self._declines.tell(ticket, self._settings.max_sessions)
             return Decline()
         self._sessions.add(job.id)
         self._tell_load()
@@ -111,14 +158,24 @@ class MediaWorker:
     # What the children say
 
     def _session_leaving(self, job_id: str, error: str) -> None:
-        self._jobs.set_job_status(job_id, agent.JS_FAILED if error else agent.JS_SUCCESS, error)
+        if job_id not in self._offers:
+            self._jobs.set_job_status(job_id, agent.JS_FAILED if error else agent.JS_SUCCESS, error)
 
     def _session_over(self, job_id: str) -> None:
         self._sessions.discard(job_id)
         self._tell_load()
+        if job_id in self._offers:
+            self._offers.discard(job_id)
+            self._say(Over(job_id))
+
+    def _full(self) -> bool:
+        return len(self._sessions) >= self._settings.max_sessions
 
     def _tell_load(self) -> None:
-        self._jobs.set_load(len(self._sessions), self._settings.max_sessions)
+        sessions, limit = len(self._sessions), self._settings.max_sessions
+        self._jobs.set_load(sessions, limit)
+        if not self._stopping:
+            self._say(Load(sessions, limit))
 
 
 def _ticket(metadata: str) -> SessionTicket | None:
@@ -134,8 +191,8 @@ def run_worker(settings: MediaSettings, *, supervised: bool = False) -> None:
 
     Raises SettingsError for a wrong file of keys.
 
-    ``supervised``: it also ends when its standard input does, and writes a line to standard output whenever LiveKit
-    knows it.
+    ``supervised``: it also takes what a supervisor says on standard input, says there what `agent.py` tells, and ends
+    when standard input does.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(settings, supervised))
@@ -144,30 +201,25 @@ def run_worker(settings: MediaSettings, *, supervised: bool = False) -> None:
 async def _run(settings: MediaSettings, supervised: bool) -> None:
     task = asyncio.current_task()
     assert task is not None
-    if supervised:
-        # The supervisor never writes: what can be read is the end, which comes however it dies.
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _supervisor_gone, task)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        async with KeyRing(ApiKey(settings.api_key, settings.api_secret), settings.keys_file) as keys:
+        async with contextlib.AsyncExitStack() as stack:
+            line = await stack.enter_async_context(SupervisorLine(task.cancel)) if supervised else None
+            keys = await stack.enter_async_context(
+                KeyRing(ApiKey(settings.api_key, settings.api_secret), settings.keys_file)
+            )
             acting = keys.acting
             settings = dataclasses.replace(settings, api_key=acting.key, api_secret=acting.secret)
-            async with MediaWorker(settings, _say_registered if supervised else lambda: None) as worker:
+            worker = await stack.enter_async_context(
+                MediaWorker(settings, line.say) if line is not None else MediaWorker(settings)
+            )
 
-                def renew() -> None:
-                    worker.sign_with(keys.acting.key, keys.acting.secret)
+            def renew() -> None:
+                worker.sign_with(keys.acting.key, keys.acting.secret)
 
-                keys.follow(renew)
-                renew()  # what changed meanwhile
-                await asyncio.Event().wait()
-
-
-def _supervisor_gone(task: asyncio.Task[None]) -> None:
-    asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-    task.cancel()
-
-
-def _say_registered() -> None:
-    sys.stdout.write(f"{REGISTERED}\n")
-    sys.stdout.flush()
+            keys.follow(renew)
+            renew()  # what changed meanwhile
+            if line is not None:
+                line.follow(worker.told)
+            await asyncio.Event().wait()

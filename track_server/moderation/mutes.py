@@ -1,15 +1,21 @@
-"""Muting and unmuting tracks: each validated, asked of LiveKit, and seen in the room."""
+"""Muting and unmuting tracks: each validated, asked of LiveKit or the client itself, and seen in the room."""
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
+from track.control.v1.control_pb2 import COMMAND_STATUS_DONE
 from track.v1 import access_pb2, publication_pb2, track_pb2, tracks_pb2
 from track_server.access.access import Access
 from track_server.access.bounds import Description
 from track_server.access.principal import Principal
 from track_server.access.question import Question
+from track_server.control.commands import Target
+from track_server.control.companion import Companion
 from track_server.deadline import Deadline
 from track_server.errors import (
+    CompanionMissing,
+    LiveKitUnavailable,
     NotForDataTracks,
     RemoteUnmuteDisabled,
     TargetPermission,
@@ -23,13 +29,22 @@ from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 
 
-class Mutes:
-    """Answers MuteTracks and UnmuteTracks."""
+class Remember(Protocol):
+    """Keeps in mind whether a track is to be muted that is muted anyway, since its publication stalls."""
 
-    def __init__(self, rooms: Rooms, api: LiveKitApi, access: Access) -> None:
+    async def __call__(self, room: str, publication_id: str, *, muted: bool) -> publication_pb2.Publication | None:
+        """The publication, or None where it does not stall, so that it is LiveKit's to do."""
+
+
+class Mutes:
+    """Answers MuteTracks and UnmuteTracks. ``remember``: of publications whose frames the caller pushes."""
+
+    def __init__(self, rooms: Rooms, api: LiveKitApi, companion: Companion, access: Access, remember: Remember) -> None:
         self._rooms = rooms
         self._api = api
+        self._companion = companion
         self._access = access
+        self._remember = remember
 
     async def set_muted(
         self,
@@ -72,8 +87,16 @@ class Mutes:
             current = live.model.tracks.get(track.sid)
             return current is None or current.muted == muted
 
+        if await self._remember(live.name, track.publication_id, muted=muted) is not None:
+            # It is carried out when frames come again: until then the track stays muted in any case.
+            result = tracks_pb2.MuteResult(track=_named(track), muted=True)
+            result.stage = publication_pb2.STAGE_OBSERVED if muted else publication_pb2.STAGE_REQUESTED
+            if muted:
+                result.evidence = publication_pb2.EVIDENCE_ROOM
+            return result
+        done = publication_pb2.STAGE_REQUESTED
         if not (live.current and seen()):
-            await self._ask(live, track, field, muted=muted)
+            done = await self._ask(live, track, field, muted=muted, deadline=deadline)
         await live.until(seen, deadline.remaining_s())
         current = live.model.tracks.get(track.sid)
         if current is None:
@@ -83,20 +106,36 @@ class Mutes:
             result.stage = publication_pb2.STAGE_OBSERVED
             result.evidence = publication_pb2.EVIDENCE_ROOM
         else:
-            result.stage = publication_pb2.STAGE_REQUESTED
+            result.stage = done
         return result
 
-    async def _ask(self, live: LiveRoom, track: track_pb2.Track, field: str, *, muted: bool) -> None:
+    async def _ask(
+        self, live: LiveRoom, track: track_pb2.Track, field: str, *, muted: bool, deadline: Deadline
+    ) -> publication_pb2.Stage.ValueType:
+        """How far it is known to have got without a look at the room."""
         try:
             await self._api.mute_track(live.name, track.participant_identity, track.sid, muted=muted)
         except LiveKitRefusal as error:
-            if not muted and error.twirp_code == "failed_precondition":
-                raise RemoteUnmuteDisabled(
-                    "LiveKit forbids unmuting from the server; its configuration needs room.enable_remote_unmute: true",
-                    field=field,
-                    metadata={"livekit_setting": "room.enable_remote_unmute"},
-                ) from error
-            raise
+            if muted or error.twirp_code != "failed_precondition":
+                raise
+            return await self._unmute_by_client(live, track, field, deadline)
+        return publication_pb2.STAGE_REQUESTED
+
+    async def _unmute_by_client(
+        self, live: LiveRoom, track: track_pb2.Track, field: str, deadline: Deadline
+    ) -> publication_pb2.Stage.ValueType:
+        """LiveKit forbids it; the client's own companion may do it, and ask its user."""
+        target = Target(live.name, track.participant_identity, track.participant_sid)
+        try:
+            reply = await self._companion.set_muted(target, track.sid, deadline, muted=False)
+        except (CompanionMissing, LiveKitUnavailable) as error:
+            raise RemoteUnmuteDisabled(
+                "LiveKit forbids unmuting from the server; its configuration needs room.enable_remote_unmute: true",
+                field=field,
+                metadata={"livekit_setting": "room.enable_remote_unmute"},
+            ) from error
+        done = reply.status == COMMAND_STATUS_DONE
+        return publication_pb2.STAGE_ACKNOWLEDGED if done else publication_pb2.STAGE_REQUESTED
 
 
 def _question(live: LiveRoom, ref: tracks_pb2.TrackRef) -> Question:

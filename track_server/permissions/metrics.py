@@ -7,7 +7,7 @@ from track.v1.access_pb2 import Permission
 from track_server.permissions.rules import Verdict
 
 
-class PermissionMetrics:
+class DecisionMetrics:
     """Counts; registers its counters with the registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -19,14 +19,14 @@ from track_server.config import PermissionServiceSettings, SettingsError
 from track_server.config.limits import LimitSettings
 from track_server.exposition import exposing
 from track_server.interceptors.chain import Chain, ChainedServer
-from track_server.interceptors.drain import Draining
+from track_server.interceptors.drain import DrainSwitch
 from track_server.interceptors.streams import OpenStreams
 from track_server.limits.connection import FIXED_OPTIONS
 from track_server.listeners import bind, server_tls
 from track_server.logs import EventWriter
 from track_server.permissions.caller import CallerAuthenticator
 from track_server.permissions.live import LiveRules
-from track_server.permissions.metrics import PermissionMetrics
+from track_server.permissions.metrics import DecisionMetrics
 from track_server.permissions.rules_file import RulesError
 from track_server.permissions.service import Permissions
 from track_server.servicer.health import Health
@@ -58,9 +58,9 @@ async def running(settings: PermissionServiceSettings, events: EventWriter | Non
     """The permission service, for the span of the block. Raises SettingsError, for wrong rules too."""
     async with contextlib.AsyncExitStack() as stack:
         registry = CollectorRegistry()
-        metrics = PermissionMetrics(registry)
+        metrics = DecisionMetrics(registry)
         rules = await stack.enter_async_context(_rules(settings, metrics))
-        draining = Draining(OpenStreams(None))
+        draining = DrainSwitch(OpenStreams(None))
         token = settings.permission_token.get_secret_value()
         certificates = settings.permission_server_tls_client_ca is not None
         chain = await stack.enter_async_context(
@@ -122,7 +122,7 @@ async def serve(settings: PermissionServiceSettings, events: EventWriter | None 
 
 
 @contextlib.asynccontextmanager
-async def _rules(settings: PermissionServiceSettings, metrics: PermissionMetrics) -> AsyncIterator[LiveRules]:
+async def _rules(settings: PermissionServiceSettings, metrics: DecisionMetrics) -> AsyncIterator[LiveRules]:
     async with contextlib.AsyncExitStack() as stack:
         try:
             rules = await stack.enter_async_context(LiveRules(settings.permission_rules, metrics.refused))

@@ -9,10 +9,10 @@ from track.permission.v1 import permission_service_pb2 as pb
 from track.permission.v1.permission_service_pb2_grpc import PermissionServiceServicer
 from track.v1.access_pb2 import Permission
 from track_server.access.bounds import UNBOUNDED
-from track_server.errors import duration_of
+from track_server.durations import duration_of
 from track_server.interceptors.context import current_call
 from track_server.permissions.live import LiveRules
-from track_server.permissions.metrics import PermissionMetrics
+from track_server.permissions.metrics import DecisionMetrics
 from track_server.permissions.rules import NO_TOKEN, PERMISSIONS, Verdict
 
 log = structlog.get_logger(__name__)
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 class Permissions(PermissionServiceServicer):
     """See PermissionService in its contract."""
 
-    def __init__(self, rules: LiveRules, metrics: PermissionMetrics) -> None:
+    def __init__(self, rules: LiveRules, metrics: DecisionMetrics) -> None:
         self._rules = rules
         self._metrics = metrics
 

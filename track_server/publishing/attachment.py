@@ -1,9 +1,13 @@
 """The stream to a media worker's session, seen from the publishing side."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 from track.media.v1 import media_service_pb2 as media
+
+STOP_TIMEOUT_S: Final = 3.0
 
 
 class Attachment:
@@ -16,6 +20,13 @@ class Attachment:
     def send(self, command: media.AttachResponse) -> None:
         """Queues a command."""
         self._commands.put_nowait(command)
+
+    async def stop(self) -> None:
+        """Tells the session to leave, and waits a while until it is gone."""
+        self.send(media.AttachResponse(stop=media.SessionStop()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self.gone.wait()
 
     def close(self) -> None:
         """Ends the stream after what was queued."""

@@ -7,10 +7,11 @@ from typing import Final
 
 import structlog
 
-from track.v1.publication_pb2 import Publication
+from track.v1.publication_pb2 import Publication, PublicationRoute
+from track_server.durations import seconds_of
 from track_server.publishing.lifecycle import ENDED
+from track_server.publishing.secrets import secrets_of, shown, with_secrets
 from track_server.store.records import Store, StoreError
-from track_server.texts import public_uri
 
 log = structlog.get_logger(__name__)
 
@@ -20,16 +21,16 @@ _KIND: Final = "publication"
 class Book:
     """All publications of this server by id. Messages in it are never changed in place.
 
-    They are shown to whoever reads the room, so the URL of a media file is kept apart from them: what follows the path
-    may be a signature. ``announce`` is told of every change: what was before (None: nothing), and what is now.
+    They are shown to whoever reads the room, so their secrets are kept apart from them. ``announce`` is told of every
+    change: what was before (None: nothing), and what is now.
     """
 
     def __init__(self, store: Store, announce: Callable[[Publication | None, Publication], None]) -> None:
         self._store = store
         self._announce = announce
         self._publications: dict[str, Publication] = {}
-        self._uris: dict[str, str] = {}
-        """Of those whose URL is shown in part only, all of it."""
+        self._secrets: dict[str, Publication] = {}
+        """Of those that have secrets."""
         self._behind: dict[str, str] = {}
         """Those whose record could not be written, with their rooms: they are tried again after the next write."""
         self._changed = asyncio.Event()
@@ -37,7 +38,7 @@ class Book:
     async def load(self) -> None:
         """Reads what an earlier run left."""
         for record in await self._store.list(_KIND):
-            publication = self._shown(Publication.FromString(record.body))
+            publication = self._without_secrets(Publication.FromString(record.body))
             self._publications[publication.publication_id] = publication
 
     def find(self, room: str, publication_id: str) -> Publication | None:
@@ -52,27 +53,35 @@ class Book:
         return [found for found in self._publications.values() if found.room == room and not _forgotten(found)]
 
     def whole(self, publication: Publication) -> Publication:
-        """The publication with the URL of its media file as it was given."""
-        uri = self._uris.get(publication.publication_id)
-        if uri is None:
-            return publication
-        whole = Publication()
-        whole.CopyFrom(publication)
-        whole.spec.file.uri = uri
-        return whole
+        """The publication with its secrets."""
+        secrets = self._secrets.get(publication.publication_id)
+        return publication if secrets is None else with_secrets(publication, secrets)
 
     def active(self) -> Iterable[Publication]:
         """All that have not ended."""
         return [found for found in self._publications.values() if found.state != ENDED]
 
-    def active_of(self, room: str, identity: str) -> list[Publication]:
-        """Those of one hosted participant that have not ended, oldest first."""
-        return [found for found in self.active() if found.room == room and found.participant_identity == identity]
+    def of_route(self, route: "PublicationRoute.ValueType") -> list[Publication]:
+        """All of a route, oldest first; also those that have ended and are not forgotten."""
+        return [found for found in self._publications.values() if found.route == route and not _forgotten(found)]
+
+    def active_of(
+        self,
+        room: str,
+        identity: str,
+        route: "PublicationRoute.ValueType" = PublicationRoute.PUBLICATION_ROUTE_HOSTED,
+    ) -> list[Publication]:
+        """Those of one participant and route that have not ended, oldest first."""
+        return [
+            found
+            for found in self.active()
+            if found.room == room and found.participant_identity == identity and found.route == route
+        ]
 
     async def save(self, publication: Publication) -> None:
         """Takes a new state at once; returns when it is stored. Raises StoreError; it is taken all the same."""
         before = self._publications.get(publication.publication_id)
-        publication = self._shown(publication)
+        publication = self._without_secrets(publication)
         if before != publication:
             self._purge()
             self._publications[publication.publication_id] = publication
@@ -81,6 +90,13 @@ class Book:
         elif publication.publication_id not in self._behind:
             return
         await self._write(publication.room, publication.publication_id)
+
+    async def rewrite(self, publication: Publication) -> None:
+        """`save` of a publication with another spec. It is whole: secrets that are not in it are forgotten."""
+        self._secrets.pop(publication.publication_id, None)
+        # Where nothing but a secret differs, it looks the same.
+        self._behind[publication.publication_id] = publication.room
+        await self.save(publication)
 
     async def take(self, publication: Publication) -> None:
         """`save` of what has happened, whether it can be stored or not: the record follows when the store works."""
@@ -92,7 +108,7 @@ class Book:
     async def forget(self, publication: Publication) -> None:
         """Takes it out, as if it had never been. Raises StoreError; it is taken out all the same."""
         self._publications.pop(publication.publication_id, None)
-        self._uris.pop(publication.publication_id, None)
+        self._secrets.pop(publication.publication_id, None)
         await self._write(publication.room, publication.publication_id)
 
     def wake(self) -> None:
@@ -126,7 +142,7 @@ class Book:
                 await self._store.delete(_KIND, room, publication_id)
             else:
                 ends = publication.HasField("expire_time")
-                expire = publication.expire_time.ToNanoseconds() / 1e9 if ends else None
+                expire = seconds_of(publication.expire_time) if ends else None
                 body = self.whole(publication).SerializeToString()
                 await self._store.put(_KIND, room, publication_id, body, expire_time=expire)
         except BaseException:
@@ -138,18 +154,15 @@ class Book:
     def _purge(self) -> None:
         for publication_id in [key for key, found in self._publications.items() if _forgotten(found)]:
             del self._publications[publication_id]
-            self._uris.pop(publication_id, None)
+            self._secrets.pop(publication_id, None)
 
-    def _shown(self, publication: Publication) -> Publication:
-        uri = publication.spec.file.uri
-        shown = public_uri(uri) if "://" in uri else uri
-        if shown == uri:
+    def _without_secrets(self, publication: Publication) -> Publication:
+        """What is shown of it; its secrets are kept."""
+        secrets = secrets_of(publication)
+        if not secrets.ByteSize():
             return publication
-        self._uris.setdefault(publication.publication_id, uri)
-        result = Publication()
-        result.CopyFrom(publication)
-        result.spec.file.uri = shown
-        return result
+        self._secrets.setdefault(publication.publication_id, Publication()).MergeFrom(secrets)
+        return shown(publication)
 
 
 def _forgotten(publication: Publication) -> bool:

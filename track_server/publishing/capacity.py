@@ -16,13 +16,7 @@ from track.v1.track_pb2 import Track, TrackSource, TrackType
 from track_server.access.bounds import Bounds
 from track_server.config.limits import LimitSettings
 from track_server.errors import LimitExceeded, PermissionDenied
-from track_server.publishing.spec import SIMULCAST_EDGE, data_bps
-
-# What LiveKit's SDK sends below the full layer, as its tracks declare (rtc 1.2.1): 320x180 and 640x360, or 240x180 and
-# 480x360 where the video is nearer to 4:3 than to 16:9.
-_LOWER_LAYERS_BPS: Final = {"16:9": 160_000 + 450_000, "4:3": 100_000 + 225_000}
-_BETWEEN_THE_RATIOS: Final = (16 / 9 + 4 / 3) / 2
-_MIN_SCREEN_LAYER_BPS: Final = 150_000
+from track_server.publishing.spec import SIMULCAST_EDGE, data_bps, sdk_lower_layers
 
 _ENCODER: Final = LimitEnforcement.LIMIT_ENFORCEMENT_ENCODER
 _ADMISSION: Final = LimitEnforcement.LIMIT_ENFORCEMENT_ADMISSION
@@ -46,9 +40,10 @@ _KEPT: Final = (
 def bitrate_bps(spec: PublicationSpec, kind: "TrackType.ValueType") -> int:
     """The most that the track may send, in bits per second, of a completed ``spec``.
 
-    Video: the bound of the full layer, and what the SDK sends below it with simulcast. Audio: the bound of Opus, twice
-    with RED, which sends each packet again. Data: frames times their size. Headers, retransmissions and forward error
-    correction are not in it.
+    Video: the bound of the full layer, and what is sent below it with simulcast: the layers that were asked for, or
+    those of LiveKit's SDK. Audio: the bound of Opus, for all its channels, twice with RED, which sends each packet
+    again. Data: frames times their size; 0 for pushed data, of which it is not known before. Headers, retransmissions
+    and forward error correction are not in it.
     """
     match kind:
         case TrackType.TRACK_TYPE_VIDEO:
@@ -80,6 +75,9 @@ class Capacity:
         size = len(json_format.MessageToJson(metadata, indent=None).encode()) if metadata is not None else 0
         if size > limits.max_metadata_bytes:
             raise LimitExceeded("max_metadata_bytes", limits.max_metadata_bytes, "track", field="spec.metadata")
+        raw_bytes = spec.video.width * spec.video.height * 3 // 2 if spec.push.HasField("raw_video") else 0
+        if raw_bytes > limits.max_frame_bytes:
+            raise LimitExceeded("max_frame_bytes", limits.max_frame_bytes, "frame", field="spec.video")
         if spec.video.width * spec.video.height > limits.max_video_pixels:
             raise LimitExceeded("max_video_pixels", limits.max_video_pixels, "track", field="spec.video")
         for field, value in (
@@ -104,7 +102,7 @@ class Capacity:
         in_room = [found for found in everything if found.room == room]
         own = [found for found in in_room if found.participant_identity == identity]
         asker = _asker(publication)
-        foreign = _foreign(in_room, identity, tracks)
+        foreign = _foreign([*in_room, publication], tracks)
 
         def most(limit: str, taken: int, wanted: int, subject: str) -> None:
             value = getattr(self._limits, limit)
@@ -134,6 +132,7 @@ class Capacity:
         A limit that is checked when we publish, and watched for what others publish, is there once for each.
         """
         video, data = (publication.type == kind for kind in (TrackType.TRACK_TYPE_VIDEO, TrackType.TRACK_TYPE_DATA))
+        encoded = not data and not publication.spec.HasField("device") and not publication.spec.HasField("ingress")
         concerns: dict[str, Callable[[], bool]] = {
             "max_video_pixels": lambda: video,
             "max_metadata_bytes": lambda: publication.spec.HasField("metadata"),
@@ -142,8 +141,8 @@ class Capacity:
             AppliedLimit(
                 name=name,
                 value=getattr(self._limits, name),
-                # Frames of data are paced, not encoded: their rate and size were looked at when they were asked for.
-                enforcement=_ADMISSION if data and enforcement == _ENCODER else enforcement,
+                # Data is paced, and clients and Ingress encode for themselves: what was asked for was looked at.
+                enforcement=_ADMISSION if not encoded and enforcement == _ENCODER else enforcement,
             )
             for name, enforcement in _KEPT
             if concerns.get(name, lambda: True)()
@@ -151,13 +150,11 @@ class Capacity:
 
 
 def _lower_layers_bps(video: VideoOptions, source: "TrackSource.ValueType") -> int:
+    if video.layers:
+        return sum(layer.max_bitrate_bps for layer in video.layers[:-1])
     if not video.simulcast or max(video.width, video.height) < SIMULCAST_EDGE:
         return 0
-    if source == TrackSource.TRACK_SOURCE_SCREEN_SHARE:
-        # One more, of half the size at three frames a second.
-        return max(_MIN_SCREEN_LAYER_BPS, video.max_bitrate_bps // (4 * max(1, int(video.frames_per_second) // 3)))
-    ratio = max(video.width, video.height) / min(video.width, video.height)
-    return _LOWER_LAYERS_BPS["16:9" if ratio > _BETWEEN_THE_RATIOS else "4:3"]
+    return sum(layer.max_bitrate_bps for layer in sdk_lower_layers(video, source))
 
 
 def _bitrate_of(publication: Publication) -> int:
@@ -171,7 +168,7 @@ def _asker(publication: Publication) -> tuple[str, str]:
     return publication.creator_identity, publication.room
 
 
-def _foreign(in_room: Iterable[Publication], identity: str, tracks: Iterable[Track]) -> int:
+def _foreign(in_room: Iterable[Publication], tracks: Iterable[Track]) -> int:
     """Tracks that others publish. All of a hosted participant are publications, be they bound to them yet or not."""
-    hosted = {found.participant_identity for found in in_room} | {identity}
+    hosted = {found.participant_identity for found in in_room if not found.spec.HasField("device")}
     return sum(not track.publication_id and track.participant_identity not in hosted for track in tracks)

@@ -14,7 +14,9 @@ from track_server.access.principal import Principal
 from track_server.errors import InvalidField, NotForDataTracks, PermissionDenied, PublicationEnded
 from track_server.publishing.attachment import Attachment
 from track_server.publishing.ids import session_id
-from track_server.publishing.session import HostedSession, Hosting
+from track_server.publishing.resources import Hosting
+from track_server.publishing.routes import HOSTED
+from track_server.publishing.session import HostedSession
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,9 @@ class Sessions:
 
     def restore(self) -> None:
         """Begins the sessions of all publications that an earlier run left."""
-        for room, identity in {(found.room, found.participant_identity) for found in self._hosting.book.active()}:
+        for room, identity in {
+            (found.room, found.participant_identity) for found in self._hosting.book.active() if found.route == HOSTED
+        }:
             self._begin(room, identity, restored=True)
 
     def host(self, room: str, identity: str) -> HostedSession:
@@ -88,7 +92,7 @@ class Sessions:
                 session.want_stats(self._stats_interval(room))
 
     def worker_came(self) -> None:
-        """LiveKit knows another media worker: sessions that have none need wait no longer."""
+        """Another media worker is there, or has a place again: sessions that have none need wait no longer."""
         for session in self._sessions.values():
             session.worker_came()
 
@@ -106,6 +110,9 @@ class Sessions:
         session = self._sessions.get(first.hello.session_id)
         if session is None:
             raise PublicationEnded("the session has nothing to publish")
+        if first.hello.full_at:
+            session.declined(first.hello)
+            return
         attachment = Attachment()
         await session.attach(attachment, first.hello)
         reader = asyncio.create_task(self._read(session, attachment, requests), name=f"attached {session.session_id}")

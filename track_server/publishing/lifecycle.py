@@ -50,18 +50,63 @@ def move(
     return result
 
 
+def passed(before: Publication | None, after: Publication) -> list[Publication]:
+    """``after`` as it was at each move that it has made since ``before``; the last one is ``after`` itself."""
+    known = before.moves[-1] if before is not None and before.moves else None
+    moves = list(after.moves)
+    last = moves.index(known) if known in moves else len(moves) - 1
+    between = []
+    for count in range(last + 2, len(moves)):
+        step = _copy(after)
+        del step.moves[count:]
+        step.state = step.moves[-1].state
+        between.append(step)
+    return [*between, after]
+
+
 def live(publication: Publication, track_sid: str, now: timestamp_pb2.Timestamp) -> Publication:
-    """In the room as ``track_sid``. A publication that is LIVE already gets a new SID in its lineage."""
+    """In the room as ``track_sid``. A publication that is LIVE already gets a new SID in its lineage.
+
+    Data messages have none: "".
+    """
     result = _copy(publication)
     if result.state == LIVE and result.track_sid == track_sid:
+        _leave(result, {track_sid}, now)
         return result
     _leave_room(result, now)
     if result.state != LIVE:
         _enter(result, LIVE, now, "")
     result.track_sid = track_sid
     result.ClearField("problem")
-    result.lineage.append(publication_pb2.PublicationSid(track_sid=track_sid, begin_time=now))
+    if track_sid:
+        result.lineage.append(publication_pb2.PublicationSid(track_sid=track_sid, begin_time=now))
     del result.lineage[:-KEPT]
+    return result
+
+
+def succeeded(publication: Publication, track_sid: str, now: timestamp_pb2.Timestamp) -> Publication:
+    """A LIVE publication in the room as ``track_sid`` from now on, and for a while as the track before as well."""
+    result = _copy(publication)
+    if result.state == LIVE and result.track_sid != track_sid:
+        result.track_sid = track_sid
+        result.ClearField("problem")
+        if not any(entry.track_sid == track_sid and not entry.HasField("end_time") for entry in result.lineage):
+            result.lineage.append(publication_pb2.PublicationSid(track_sid=track_sid, begin_time=now))
+        del result.lineage[:-KEPT]
+    return result
+
+
+def left(publication: Publication, now: timestamp_pb2.Timestamp, *, beside: str = "") -> Publication:
+    """Of its tracks none is there any more but that of its SID, and that of the SID ``beside`` it."""
+    result = _copy(publication)
+    _leave(result, {result.track_sid, beside}, now)
+    return result
+
+
+def changed(publication: Publication, spec: publication_pb2.PublicationSpec) -> Publication:
+    """The same state, with another spec."""
+    result = _copy(publication)
+    result.spec.CopyFrom(spec)
     return result
 
 
@@ -104,6 +149,19 @@ def muted(publication: Publication, value: bool) -> Publication:
     return result
 
 
+def stalled(publication: Publication, *, value: bool) -> Publication:
+    """Nobody pushes frames, or somebody does again; other reasons to be degraded are kept."""
+    result = _copy(publication)
+    if value:
+        result.degraded = publication_pb2.DEGRADED_REASON_STALLED
+    elif result.degraded == publication_pb2.DEGRADED_REASON_STALLED:
+        less = bool(result.attempts) and bool(result.attempts[-1].steps)
+        result.degraded = (
+            publication_pb2.DEGRADED_REASON_FALLBACK if less else publication_pb2.DEGRADED_REASON_UNSPECIFIED
+        )
+    return result
+
+
 def _copy(publication: Publication) -> Publication:
     result = Publication()
     result.CopyFrom(publication)
@@ -112,8 +170,14 @@ def _copy(publication: Publication) -> Publication:
 
 def _leave_room(publication: Publication, now: timestamp_pb2.Timestamp) -> None:
     publication.track_sid = ""
-    if publication.lineage and not publication.lineage[-1].HasField("end_time"):
-        publication.lineage[-1].end_time.CopyFrom(now)
+    _leave(publication, set(), now)
+
+
+def _leave(publication: Publication, there: set[str], now: timestamp_pb2.Timestamp) -> None:
+    """Its other tracks than those ``there`` are gone."""
+    for entry in publication.lineage:
+        if entry.track_sid not in there and not entry.HasField("end_time"):
+            entry.end_time.CopyFrom(now)
 
 
 def _enter(

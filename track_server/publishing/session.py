@@ -8,42 +8,29 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from google.protobuf import json_format
 
 from track.media.v1 import media_service_pb2 as media
 from track.v1 import publication_pb2
-from track_server.agent import AGENT_NAME
-from track_server.errors import (
-    IdentityInUse,
-    PublicationEnded,
-    RoomNotFound,
-    TrackError,
-    WorkerUnavailable,
-    duration_of,
-)
-from track_server.livekit.api import LiveKitApi
+from track_server.durations import duration_of
+from track_server.errors import IdentityInUse, LiveKitUnavailable, PublicationEnded, RoomNotFound, TrackError
 from track_server.publishing.attachment import Attachment
 from track_server.publishing.audience import Audience, Telling
-from track_server.publishing.book import Book
 from track_server.publishing.carried import VANISHED_GRACE_S, Carried
+from track_server.publishing.entering import with_stereo
 from track_server.publishing.ids import hosted, session_id
+from track_server.publishing.lifecycle import LIVE
+from track_server.publishing.placement import Placement
+from track_server.publishing.resources import Hosting
 from track_server.rooms.reading import roster
 from track_server.rooms.room import LiveRoom
-from track_server.rooms.rooms import Rooms
 
 log = structlog.get_logger(__name__)
 
-# A worker answers a dispatch within half a second; one that must start a child first takes two or three.
-ATTACH_TIMEOUT_S: Final = 4.0
-# How long a worker that just registered needs for a dispatch that was made shortly before.
-JUST_REGISTERED_S: Final = 0.5
 # A session whose stream to us broke tries again at once; one that is dead never does.
 REATTACH_GRACE_S: Final = 1.0
-STOP_TIMEOUT_S: Final = 3.0
 RETRY_FIRST_S: Final = 0.25
 RETRY_LAST_S: Final = 10.0
 
@@ -51,21 +38,6 @@ _END_CAUSES: Final = {
     media.SESSION_END_REASON_ROOM_CLOSED: publication_pb2.PUBLICATION_END_CAUSE_ROOM_CLOSED,
     media.SESSION_END_REASON_PARTICIPANT_REMOVED: publication_pb2.PUBLICATION_END_CAUSE_PARTICIPANT_REMOVED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Hosting:
-    """What every session needs."""
-
-    rooms: Rooms
-    api: LiveKitApi
-    book: Book
-    server_address: str
-    """Where sessions find our MediaService."""
-    restricted: Callable[[str, str], bool]
-    """Whether not everybody may subscribe to a publication, by room and id."""
-    on_audience: Callable[[str], None]
-    """Told of the room where LiveKit was told, or its worker was lost or came."""
 
 
 class HostedSession:
@@ -78,7 +50,7 @@ class HostedSession:
         self.session_id = session_id(room, identity)
         self.room = room
         self.identity = identity
-        self.carried = Carried(hosting.book, room, identity, self.kick, hosting.restricted)
+        self.carried = Carried(hosting.book, room, identity, self.kick, hosting.restricted, hosting.push_source)
         self._hosting = hosting
         self._attachment: Attachment | None = None
         self._generation = 0
@@ -88,7 +60,13 @@ class HostedSession:
         self._stats_interval_s: float | None = None
         self._telling = Telling()
         self._kick = asyncio.Event()
-        self._worker_came = asyncio.Event()
+        self._unanswered = False
+        """The worker that had it last was told to stop, and did not."""
+        self._fruitless = 0
+        """Workers that took it, one after the other, and could not join the room."""
+        self._placement = Placement(
+            hosting.api, hosting.tokens, hosting.own_workers, room, self._wanted, self._kick.set
+        )
 
     def kick(self) -> None:
         """Says that what is wanted has changed."""
@@ -111,11 +89,15 @@ class HostedSession:
         """What LiveKit was told last of who may subscribe, as far as is known; None: nothing."""
         return self._telling.in_force
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether a worker hosts it that this server has not started itself, perhaps on another machine."""
+        return self._attachment is not None and not self._placement.local
+
     def worker_came(self) -> None:
-        """A media worker registered with LiveKit: a dispatch that found none can be made again."""
+        """A media worker is there that was not, or has a place again: a search that found none is done again."""
         if self._attachment is None:
-            self._worker_came.set()
-            self._kick.set()
+            self._placement.worker_came()
 
     async def run(self) -> None:
         """Hosts until nothing is wanted any more. Raises nothing but CancelledError."""
@@ -136,21 +118,23 @@ class HostedSession:
                 self.carried.live = None
         await self._stop()
 
-    # Hosting.
-
     async def _host(self, live: LiveRoom) -> None:
         guard = asyncio.create_task(self._guard(live), name=f"guard {self.session_id}")
         failures = 0
         try:
-            while self.carried.wanted() and not live.closed:
+            while self._wanted():
                 if self._attachment is not None:
                     self._may_return, failures = True, 0
+                    self._fruitless = 0 if self._shown() else self._fruitless
                     await self._kicked()
-                elif not (self._may_return and await self._attached(REATTACH_GRACE_S)):
+                elif not (self._may_return and await self._attached(REATTACH_GRACE_S, self._placement.is_over)):
                     self._may_return = False
+                    await self.carried.lost()
                     try:
+                        if self._fruitless:
+                            await self._pause(self._fruitless)
                         await self._refuse_foreign(live)
-                        await self._dispatch()
+                        await self._find_worker(live)
                     except IdentityInUse:
                         raise
                     except TrackError as error:
@@ -187,38 +171,36 @@ class HostedSession:
         if participant is not None and not hosted(self.room, participant):
             raise IdentityInUse(f"participant {self.identity!r} is in the room and not hosted by this service")
 
-    async def _dispatch(self) -> None:
-        """One try to find a worker. Raises WorkerUnavailable, or what LiveKit says."""
-        await self.carried.lost()
-        self._generation = max(self._generation + 1, time.time_ns() // 1_000_000)
-        ticket = media.SessionTicket(
-            session_id=self.session_id,
-            generation=self._generation,
-            participant_identity=self.identity,
-            server_address=self._hosting.server_address,
-        )
-        metadata = json_format.MessageToJson(ticket, indent=None)
-        self._worker_came.clear()
-        dispatch = await self._hosting.api.create_dispatch(self.room, AGENT_NAME, metadata)
-        taken = await self._attached(ATTACH_TIMEOUT_S)
-        if not taken and self._worker_came.is_set():
-            # It may have come just in time for this dispatch.
-            taken = await self._attached(JUST_REGISTERED_S, whoever_comes=True)
-        if not taken:
-            # A worker that takes it later would only be sent away.
-            with contextlib.suppress(TrackError):
-                await self._hosting.api.delete_dispatch(self.room, dispatch.id)
-            raise WorkerUnavailable("no media worker took the session", retry_delay_s=2.0)
+    async def _find_worker(self, live: LiveRoom) -> None:
+        """One try. Raises WorkerUnavailable, LimitExceeded, or what LiveKit says."""
 
-    async def _attached(self, timeout_s: float, *, whoever_comes: bool = False) -> bool:
-        """Waits for a worker, at most ``timeout_s``, or until another one comes; says whether there is one."""
+        def ticket() -> media.SessionTicket:
+            self._generation = max(self._generation + 1, time.time_ns() // 1_000_000)
+            return media.SessionTicket(
+                session_id=self.session_id,
+                generation=self._generation,
+                participant_identity=self.identity,
+                server_address=self._hosting.server_address,
+                room_sid=live.model.sid if live.current else "",
+                elsewhere=self._unanswered,
+                encrypted=bool(self.carried.desired(None, None).encryption_key),
+                stereo=with_stereo(self.carried.wanted()),
+            )
+
+        if self._wanted():
+            await self._placement.find(ticket, self._attached, local=self.carried.pushed())
+
+    async def _attached(self, timeout_s: float, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Waits for a worker, at most ``timeout_s`` and while ``unless`` does not hold; says whether there is one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._attachment is None and self.carried.wanted():
-                    if self._worker_came.is_set() and not whoever_comes:
-                        break
+                while self._attachment is None and self._wanted() and not unless():
                     await self._kicked()
         return self._attachment is not None
+
+    def _wanted(self) -> bool:
+        live = self.carried.live
+        return bool(self.carried.wanted()) and not (live is not None and live.closed)
 
     async def _kicked(self) -> None:
         await self._kick.wait()
@@ -228,20 +210,27 @@ class HostedSession:
         delay = min(RETRY_FIRST_S * 2**failures, RETRY_LAST_S) * random.uniform(0.5, 1.0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
-                while self.carried.wanted() and not self._worker_came.is_set():
+                while self._wanted() and not self._placement.came.is_set():
                     await self._kicked()
         # It shortens one pause, not every later one too.
-        self._worker_came.clear()
+        self._placement.came.clear()
 
     async def _stop(self) -> None:
         """Sends the worker home."""
+        if self._attachment is not None:
+            await self._attachment.stop()
+
+    async def rejoin(self) -> None:
+        """Has the participant leave, and join anew by a worker. One that does not answer is replaced all the same."""
+        await self.carried.lost("it was asked to be restarted")
         attachment = self._attachment
-        if attachment is None:
-            return
-        attachment.send(media.AttachResponse(stop=media.SessionStop()))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await attachment.gone.wait()
+        await self._stop()
+        if attachment is not None:
+            self._unanswered = not attachment.gone.is_set()
+            attachment.close()
+            self.detach(attachment)
+        self._may_return = False
+        self._kick.set()
 
     # The worker.
 
@@ -250,16 +239,21 @@ class HostedSession:
         if hello.generation < self._generation or not self.carried.wanted():
             raise PublicationEnded("the session has moved on")
         self._generation = hello.generation
+        self._unanswered = False
         if self._attachment is not None:
             self._attachment.close()
         self._attachment = attachment
         self._telling.worker_lost()
-        self._worker_came.clear()
         await self.carried.taken()
         for report in hello.tracks:
-            await self.carried.report(report)
+            await self.carried.greeted(report)
         self.kick()
         self._hosting.on_audience(self.room)
+
+    def declined(self, hello: media.SessionHello) -> None:
+        """A worker that LiveKit has asked is full."""
+        if hello.generation == self._generation:
+            self._placement.declined(hello)
 
     def detach(self, attachment: Attachment) -> None:
         """The worker's stream is gone."""
@@ -279,12 +273,21 @@ class HostedSession:
         reason = media.SessionEndReason.Name(report.reason)
         log.info("session_ended", room=self.room, identity=self.identity, reason=reason, detail=report.detail)
         self._may_return = False
+        if report.reason == media.SESSION_END_REASON_CONNECTION_LOST and not self._shown():
+            self._fruitless += 1
+            await self.carried.trouble(LiveKitUnavailable("the media worker could not join the room"))
+        if report.reason == media.SESSION_END_REASON_OTHER_ROOM:
+            # Whoever watches the room tells a deleted one from one that LiveKit lost, and will know the new one.
+            self._fruitless += 1
         cause = _END_CAUSES.get(report.reason)
         if cause is None and report.reason == media.SESSION_END_REASON_DUPLICATE_IDENTITY and self._taken_over():
             cause = publication_pb2.PUBLICATION_END_CAUSE_PARTICIPANT_REMOVED
         if cause is not None:
             await self.carried.end_all(cause)
         self._kick.set()
+
+    def _shown(self) -> bool:
+        return any(publication.state == LIVE for publication in self.carried.wanted())
 
     def _taken_over(self) -> bool:
         live = self.carried.live

@@ -6,39 +6,37 @@ from track.v1 import publication_pb2
 from track.v1.publication_pb2 import Publication
 from track_server.access.access import Access
 from track_server.access.principal import remembered
-from track_server.access.revocation import Standing
+from track_server.access.revocation import StandingEffect
 from track_server.errors import PermissionDenied
 from track_server.publishing import lifecycle
 from track_server.publishing.book import Book
-from track_server.publishing.hosting import Sessions
 from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.questions import question_of
+from track_server.publishing.routes import Routes
 from track_server.rooms.room import now
 
 
 class StandingPublications:
     """All publications that have not ended and whose creator is known."""
 
-    def __init__(self, book: Book, sessions: Sessions) -> None:
+    def __init__(self, book: Book, routes: Routes) -> None:
         self._book = book
-        self._sessions = sessions
+        self._routes = routes
 
-    def __call__(self) -> Iterable[Standing]:
+    def __call__(self) -> Iterable[StandingEffect]:
         """See Revocation.add."""
         return [self._standing(found) for found in self._book.active() if found.HasField("creator")]
 
-    def _standing(self, publication: Publication) -> Standing:
+    def _standing(self, publication: Publication) -> StandingEffect:
         async def end(error: PermissionDenied) -> None:
             current = self._book.find(publication.room, publication.publication_id)
             if current is None or current.state == ENDED:
                 return
             cause = publication_pb2.PUBLICATION_END_CAUSE_PERMISSION_REVOKED
             await self._book.take(lifecycle.end(current, cause, now(), detail=error.message, problem=error.problem()))
-            session = self._sessions.find(publication.room, publication.participant_identity)
-            if session is not None:
-                session.kick()
+            self._routes.of(publication).kick(current)
 
-        return Standing(remembered(publication.creator), question_of(publication), end)
+        return StandingEffect(remembered(publication.creator), question_of(publication), end)
 
 
 def report_revoked(access: Access, publication: Publication) -> None:

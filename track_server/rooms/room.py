@@ -9,6 +9,7 @@ from livekit.protocol import models, rtc
 
 from track.v1 import event_pb2, track_pb2
 from track_server.errors import RoomNotFound, TrackError
+from track_server.rooms.keyframes import Keyframes
 from track_server.rooms.log import EventLog
 from track_server.rooms.model import Binding, RoomModel
 
@@ -41,6 +42,10 @@ class LiveRoom:
         self.closed = False
         self.watcher_identity = ""
         """Identity under which this service itself sits in the room, hidden."""
+        self.publishable: frozenset[str] | None = None
+        """MIME types in lower case that LiveKit's configuration lets be published; None where it was not told."""
+        self.keyframes: Keyframes | None = None
+        """What asks for keyframes; None while nobody is connected who could."""
         self.exceeded: Mapping[ExcessKey, event_pb2.LimitExceeded] = {}
         """What is beyond limits now."""
         self._source: track_pb2.FreshnessSource.ValueType = track_pb2.FRESHNESS_SOURCE_UNSPECIFIED

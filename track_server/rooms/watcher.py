@@ -19,6 +19,7 @@ from track_server.livekit.signal import (
     TransportFailed,
 )
 from track_server.livekit.tokens import TokenMint
+from track_server.rooms.keyframes import Keyframes
 from track_server.rooms.room import POLLED, WATCHED, LiveRoom
 from track_server.rooms.scoring import choose
 
@@ -112,6 +113,7 @@ class Watcher:
 
     async def _follow(self, connection: SignalConnection) -> None:
         join = connection.join
+        self._room.publishable = frozenset(codec.mime.lower() for codec in join.enabled_publish_codecs) or None
         self._room.seen(join.room.sid, join.other_participants, WATCHED)
         reading = asyncio.create_task(self._read(connection), name="watcher-read")
         transport = asyncio.create_task(connection.wait_transport(), name="watcher-transport")
@@ -121,6 +123,11 @@ class Watcher:
             if not reading.done():
                 await transport
             await reading
+        except SignalClosed as end:
+            if end.reason not in _ENDED:
+                # Said before the rest of the connection is taken down, which takes a while.
+                self._room.lost()
+            raise
         finally:
             reading.cancel()
             transport.cancel()
@@ -128,16 +135,20 @@ class Watcher:
 
     async def _read(self, connection: SignalConnection) -> None:
         scored: dict[str, str] = {}
-        await self._score(connection, scored)
-        async for response in connection.updates():
-            match response.WhichOneof("message"):
-                case "update":
-                    self._room.update(response.update.participants)
-                    await self._score(connection, scored)
-                case "connection_quality":
-                    self._room.rate(response.connection_quality.updates)
-                case _:
-                    pass
+        self._room.keyframes = Keyframes(connection.send, scored)
+        try:
+            await self._score(connection, scored)
+            async for response in connection.updates():
+                match response.WhichOneof("message"):
+                    case "update":
+                        self._room.update(response.update.participants)
+                        await self._score(connection, scored)
+                    case "connection_quality":
+                        self._room.rate(response.connection_quality.updates)
+                    case _:
+                        pass
+        finally:
+            self._room.keyframes = None
 
     async def _score(self, connection: SignalConnection, scored: dict[str, str]) -> None:
         """Keeps one disabled subscription a publisher, for which LiveKit sends that publisher's quality."""

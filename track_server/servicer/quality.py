@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from track.v1 import quality_pb2 as pb
 from track.v1.track_service_pb2_grpc import TrackServiceServicer
+from track_server.durations import seconds_of
 from track_server.interceptors.context import current_call
 from track_server.quality.quality import Quality
 from track_server.quality.reports import Selection
@@ -27,7 +28,7 @@ class QualityReports(TrackServiceServicer):
     async def StreamQualityReports(  # type: ignore[override]  # messages are serialised already
         self, request: pb.StreamQualityReportsRequest, context: Any
     ) -> AsyncIterator[bytes]:
-        interval_s = request.interval.ToNanoseconds() / 1e9 if request.HasField("interval") else DEFAULT_INTERVAL_S
+        interval_s = seconds_of(request.interval) if request.HasField("interval") else DEFAULT_INTERVAL_S
         selection = Selection(request.participant_identity, frozenset(request.track_sids))
         async with (
             self.rooms.watch(request.room) as live,

@@ -6,7 +6,11 @@ from track_server.access.track_tokens import TrackTokens
 from track_server.audit.record import Record
 from track_server.health import Readiness
 from track_server.moderation.mutes import Mutes
+from track_server.moderation.unpublishing import Unpublishing
 from track_server.publishing.publishing import Publishing
+from track_server.publishing.push.pushes import Pushes
+from track_server.publishing.restarting.restarts import Restarts
+from track_server.publishing.updates import PublicationUpdates
 from track_server.quality.quality import Quality
 from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
@@ -44,6 +48,10 @@ class TrackService(
         rooms: Rooms,
         reader: Reader,
         publishing: Publishing,
+        updates: PublicationUpdates,
+        restarts: Restarts,
+        pushes: Pushes,
+        unpublishing: Unpublishing,
         mutes: Mutes,
         subscriptions: SubscriptionUpdates,
         subscription_permissions: SubscriptionPermissions,
@@ -59,6 +67,10 @@ class TrackService(
         self.rooms = rooms
         self.reader = reader
         self.publishing = publishing
+        self.updates = updates
+        self.restarts = restarts
+        self.pushes = pushes
+        self.unpublishing = unpublishing
         self.mutes = mutes
         self.subscriptions = subscriptions
         self.subscription_permissions = subscription_permissions

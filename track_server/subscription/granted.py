@@ -6,14 +6,14 @@ is kept, also over a restart, as long as the track is there.
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
 from track.v1 import access_pb2, event_pb2
 from track_server.access.principal import Principal, remembered
 from track_server.access.question import Question
-from track_server.access.revocation import Standing
+from track_server.access.revocation import StandingEffect
 from track_server.errors import PermissionDenied
 from track_server.livekit.api import LiveKitApi
 from track_server.store.records import Store
@@ -84,7 +84,19 @@ class GrantedSubscriptions:
         if self._granted.pop(place, None) is not None:
             await self._store.delete(_KIND, room, place.key)
 
-    def __call__(self) -> Iterable[Standing]:
+    async def carry(self, room: str, old_sid: str, new_sid: str) -> None:
+        """The track has another SID now."""
+        for place in [place for place in self._granted if (place.room, place.track_sid) == (room, old_sid)]:
+            granted = self._granted[place]
+            await self.drop(room, old_sid, place.identity)
+            await self.keep(granted.principal, replace(granted.question, track_sid=new_sid))
+
+    async def forget(self, room: str, track_sid: str) -> None:
+        """The track is gone for good."""
+        for place in [place for place in self._granted if (place.room, place.track_sid) == (room, track_sid)]:
+            await self.drop(room, track_sid, place.identity)
+
+    def __call__(self) -> Iterable[StandingEffect]:
         """See Revocation.add."""
         self._purge()
         return [self._standing(place, granted) for place, granted in self._granted.items()]
@@ -93,7 +105,9 @@ class GrantedSubscriptions:
         """Listens to watched rooms."""
         match event.WhichOneof("change"):
             case "track_unpublished":
-                self._forget(room, track_sid=event.track_unpublished.sid)
+                # That of a publication comes back under another SID: see LastingSubscriptions.
+                if not event.track_unpublished.publication_id:
+                    self._forget(room, track_sid=event.track_unpublished.sid)
             case "participant_left":
                 self._forget(room, identity=event.participant_left.identity)
             case _:
@@ -111,9 +125,9 @@ class GrantedSubscriptions:
         for place in list(expired):
             del self._granted[place]
 
-    def _standing(self, place: _Place, granted: _Granted) -> Standing:
+    def _standing(self, place: _Place, granted: _Granted) -> StandingEffect:
         async def end(error: PermissionDenied) -> None:
             await self._api.update_subscriptions(place.room, place.identity, [place.track_sid], subscribe=False)
             await self.drop(place.room, place.track_sid, place.identity)
 
-        return Standing(granted.principal, granted.question, end)
+        return StandingEffect(granted.principal, granted.question, end)

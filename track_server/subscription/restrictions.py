@@ -1,6 +1,7 @@
 """The restrictions: the one owner of who may subscribe to which track, in memory and in the store."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ class Restrictions:
         self._store = store
         self._rooms: dict[str, dict[Key, Restriction]] = {}
         self._revision = 0
+        self._advanced = asyncio.Event()
+        """Set, and replaced, when the revision has grown."""
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Any]] = set()
 
@@ -126,15 +129,23 @@ class Restrictions:
         async with self._writing:
             update_time = now()
             body = _body(key, update_time, rule)
-            self._revision = await self._store.put(_KIND, key.room, key.text, body)
-            return self._keep(Restriction(key, rule, self._revision, update_time))
+            revision = await self._store.put(_KIND, key.room, key.text, body)
+            kept = self._keep(Restriction(key, rule, revision, update_time))
+            self._advance(revision)
+            return kept
 
     async def _clear(self, key: Key) -> int:
         async with self._writing:
             expire = time.time() + _CLEARED_S
-            self._revision = await self._store.put(_KIND, key.room, key.text, _body(key, now()), expire_time=expire)
+            revision = await self._store.put(_KIND, key.room, key.text, _body(key, now()), expire_time=expire)
             self._drop(key)
-            return self._revision
+            self._advance(revision)
+            return revision
+
+    def _advance(self, revision: int) -> None:
+        self._revision = revision
+        self._advanced.set()
+        self._advanced = asyncio.Event()
 
     async def _forget(self, restriction: Restriction) -> None:
         async with self._writing:
@@ -169,7 +180,10 @@ class Restrictions:
         if wanted <= self._revision:
             return
         # A write that is on its way here may bring it.
-        await asyncio.sleep(min(_CATCH_UP_S, deadline.remaining_s()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(_CATCH_UP_S, deadline.remaining_s())):
+                while wanted > self._revision:
+                    await self._advanced.wait()
         if wanted > self._revision:
             raise ConsistencyNotReached(
                 "this server has not reached the state that the consistency token demands", field="consistency_token"

@@ -28,6 +28,7 @@ from track_server.rooms.reading import find_track, look
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 from track_server.subscription.granted import GrantedSubscriptions
+from track_server.subscription.lasting import LastingSubscriptions
 from track_server.subscription.restrictions import Restrictions
 
 _RETRY_FIRST_S: Final = 0.1
@@ -67,6 +68,7 @@ class SubscriptionUpdates:
         access: Access,
         granted: GrantedSubscriptions,
         restrictions: Restrictions,
+        lasting: LastingSubscriptions,
     ) -> None:
         self._rooms = rooms
         self._api = api
@@ -74,6 +76,7 @@ class SubscriptionUpdates:
         self._access = access
         self._granted = granted
         self._restrictions = restrictions
+        self._lasting = lasting
 
     async def apply(
         self,
@@ -102,7 +105,7 @@ class SubscriptionUpdates:
                 if not item.failed:
                     groups.setdefault((item.update.participant_identity, item.update.subscribe), []).append(item)
             # Kept before it is asked for: a permission that goes away meanwhile must find it.
-            await asyncio.gather(*(self._keep(principal, item) for group in groups.values() for item in group))
+            await asyncio.gather(*(self._keep(principal, live, item) for group in groups.values() for item in group))
             await asyncio.gather(*(self._ask(room, group, deadline) for group in groups.values()))
             asked = [item for item in items if not item.failed]
             if self._debug is not None and asked:
@@ -148,7 +151,11 @@ class SubscriptionUpdates:
             return known
         return {**(await look(self._api, live.name)).participants, **known}
 
-    async def _keep(self, principal: Principal, item: _Item) -> None:
+    async def _keep(self, principal: Principal, live: LiveRoom, item: _Item) -> None:
+        track = live.model.tracks.get(item.update.track_sid)
+        if track is not None and track.publication_id:
+            identity = item.update.participant_identity
+            await self._lasting.asked(live.name, track.publication_id, identity, subscribe=item.update.subscribe)
         if item.update.subscribe and not principal.unrestricted:
             await self._granted.keep(principal, item.question)
         else:

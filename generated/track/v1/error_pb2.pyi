@@ -3,9 +3,11 @@
 isort:skip_file
 What went wrong, for programs."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -61,7 +63,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TARGET_PERMISSION: _ErrorReason.ValueType  # 17
     """The target participant's own LiveKit permissions do not allow the effect. FAILED_PRECONDITION."""
     ERROR_REASON_REMOTE_UNMUTE_DISABLED: _ErrorReason.ValueType  # 18
-    """LiveKit's configuration forbids it: `room.enable_remote_unmute` is not true. FAILED_PRECONDITION."""
+    """LiveKit's configuration forbids it: `room.enable_remote_unmute` is not true, and the client has no companion that could
+    do it. FAILED_PRECONDITION.
+    """
     ERROR_REASON_NOT_FOR_DATA_TRACKS: _ErrorReason.ValueType  # 19
     """The operation does not apply to data tracks. FAILED_PRECONDITION."""
     ERROR_REASON_LIVEKIT_UNAVAILABLE: _ErrorReason.ValueType  # 20
@@ -77,7 +81,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PUBLICATION_ENDED: _ErrorReason.ValueType  # 25
     """The publication has ended. FAILED_PRECONDITION."""
     ERROR_REASON_PUBLISH_FAILED: _ErrorReason.ValueType  # 26
-    """LiveKit or the media SDK refused to publish the track. FAILED_PRECONDITION."""
+    """LiveKit or the media SDK refused to publish the track. The details of PublishTrack's failure carry a
+    `track.v1.PublicationAttempts`. FAILED_PRECONDITION.
+    """
     ERROR_REASON_LIVEKIT_ERROR: _ErrorReason.ValueType  # 27
     """LiveKit answered with an error that has no better name here. INTERNAL."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
@@ -100,6 +106,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """This server's store does not work. While it cannot be written nothing is changed: it could not be recorded. UNAVAILABLE,
     with RetryInfo.
     """
+    ERROR_REASON_COMPANION_MISSING: _ErrorReason.ValueType  # 35
+    """The participant's client has no companion, so it cannot be asked. The details carry a `track.control.v1.Publish`, which the
+    app can carry out itself. FAILED_PRECONDITION.
+    """
+    ERROR_REASON_CONSENT_REFUSED: _ErrorReason.ValueType  # 36
+    """The participant's user, or the app's veto, said no. FAILED_PRECONDITION."""
+    ERROR_REASON_COMPANION_FAILED: _ErrorReason.ValueType  # 37
+    """The companion did not do what it was asked; metadata `status` has its CommandStatus. FAILED_PRECONDITION."""
+    ERROR_REASON_INGRESS_UNAVAILABLE: _ErrorReason.ValueType  # 38
+    """The LiveKit cluster has no Ingress service, or not the Redis that it needs. FAILED_PRECONDITION."""
+    ERROR_REASON_RESTART_IN_PROGRESS: _ErrorReason.ValueType  # 39
+    """The track is being restarted, or was a moment ago: RetryInfo tells when it may be again. FAILED_PRECONDITION."""
+    ERROR_REASON_PUSH_IN_PROGRESS: _ErrorReason.ValueType  # 40
+    """Another stream pushes frames into the publication. FAILED_PRECONDITION."""
+    ERROR_REASON_SOURCE_IN_USE: _ErrorReason.ValueType  # 41
+    """The participant has a publication of that source by its client already, or a data track of that name, where one is
+    allowed. ALREADY_EXISTS.
+    """
+    ERROR_REASON_NOT_SUPPORTED: _ErrorReason.ValueType  # 42
+    """What was asked for cannot be done by this route, worker or client. FAILED_PRECONDITION."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, an item of a batch or a publication failed. A failed call carries it as `google.rpc.ErrorInfo` in the
@@ -143,7 +169,9 @@ ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 16
 ERROR_REASON_TARGET_PERMISSION: ErrorReason.ValueType  # 17
 """The target participant's own LiveKit permissions do not allow the effect. FAILED_PRECONDITION."""
 ERROR_REASON_REMOTE_UNMUTE_DISABLED: ErrorReason.ValueType  # 18
-"""LiveKit's configuration forbids it: `room.enable_remote_unmute` is not true. FAILED_PRECONDITION."""
+"""LiveKit's configuration forbids it: `room.enable_remote_unmute` is not true, and the client has no companion that could
+do it. FAILED_PRECONDITION.
+"""
 ERROR_REASON_NOT_FOR_DATA_TRACKS: ErrorReason.ValueType  # 19
 """The operation does not apply to data tracks. FAILED_PRECONDITION."""
 ERROR_REASON_LIVEKIT_UNAVAILABLE: ErrorReason.ValueType  # 20
@@ -159,7 +187,9 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 24
 ERROR_REASON_PUBLICATION_ENDED: ErrorReason.ValueType  # 25
 """The publication has ended. FAILED_PRECONDITION."""
 ERROR_REASON_PUBLISH_FAILED: ErrorReason.ValueType  # 26
-"""LiveKit or the media SDK refused to publish the track. FAILED_PRECONDITION."""
+"""LiveKit or the media SDK refused to publish the track. The details of PublishTrack's failure carry a
+`track.v1.PublicationAttempts`. FAILED_PRECONDITION.
+"""
 ERROR_REASON_LIVEKIT_ERROR: ErrorReason.ValueType  # 27
 """LiveKit answered with an error that has no better name here. INTERNAL."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
@@ -182,6 +212,26 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 34
 """This server's store does not work. While it cannot be written nothing is changed: it could not be recorded. UNAVAILABLE,
 with RetryInfo.
 """
+ERROR_REASON_COMPANION_MISSING: ErrorReason.ValueType  # 35
+"""The participant's client has no companion, so it cannot be asked. The details carry a `track.control.v1.Publish`, which the
+app can carry out itself. FAILED_PRECONDITION.
+"""
+ERROR_REASON_CONSENT_REFUSED: ErrorReason.ValueType  # 36
+"""The participant's user, or the app's veto, said no. FAILED_PRECONDITION."""
+ERROR_REASON_COMPANION_FAILED: ErrorReason.ValueType  # 37
+"""The companion did not do what it was asked; metadata `status` has its CommandStatus. FAILED_PRECONDITION."""
+ERROR_REASON_INGRESS_UNAVAILABLE: ErrorReason.ValueType  # 38
+"""The LiveKit cluster has no Ingress service, or not the Redis that it needs. FAILED_PRECONDITION."""
+ERROR_REASON_RESTART_IN_PROGRESS: ErrorReason.ValueType  # 39
+"""The track is being restarted, or was a moment ago: RetryInfo tells when it may be again. FAILED_PRECONDITION."""
+ERROR_REASON_PUSH_IN_PROGRESS: ErrorReason.ValueType  # 40
+"""Another stream pushes frames into the publication. FAILED_PRECONDITION."""
+ERROR_REASON_SOURCE_IN_USE: ErrorReason.ValueType  # 41
+"""The participant has a publication of that source by its client already, or a data track of that name, where one is
+allowed. ALREADY_EXISTS.
+"""
+ERROR_REASON_NOT_SUPPORTED: ErrorReason.ValueType  # 42
+"""What was asked for cannot be done by this route, worker or client. FAILED_PRECONDITION."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
@@ -190,11 +240,32 @@ class Problem(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """The gRPC status code that the failure would have as a call of its own (1 to 16)."""
     reason: Global___ErrorReason.ValueType
@@ -207,6 +278,10 @@ class Problem(_message.Message):
     def retry_delay(self) -> _duration_pb2.Duration:
         """When to try again. Absent where trying again does not help."""
 
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Further facts, as in the ErrorInfo that a failed call has."""
+
     def __init__(
         self,
         *,
@@ -215,10 +290,11 @@ class Problem(_message.Message):
         message: _builtins.str = ...,
         field: _builtins.str = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

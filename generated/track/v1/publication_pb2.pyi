@@ -5,6 +5,7 @@ Publications: tracks that this service publishes, and keeps published."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -12,6 +13,8 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from track.v1 import access_pb2 as _access_pb2
 from track.v1 import error_pb2 as _error_pb2
+from track.v1 import ingress_pb2 as _ingress_pb2
+from track.v1 import media_frame_pb2 as _media_frame_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
 import sys
@@ -34,6 +37,10 @@ class _PublicationRouteEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Publ
     """Not set."""
     PUBLICATION_ROUTE_HOSTED: _PublicationRoute.ValueType  # 1
     """This service, through a media worker."""
+    PUBLICATION_ROUTE_CLIENT: _PublicationRoute.ValueType  # 2
+    """A participant's own client, asked through the companion that runs in it."""
+    PUBLICATION_ROUTE_INGRESS: _PublicationRoute.ValueType  # 3
+    """LiveKit Ingress."""
 
 class PublicationRoute(_PublicationRoute, metaclass=_PublicationRouteEnumTypeWrapper):
     """Who publishes."""
@@ -42,6 +49,10 @@ PUBLICATION_ROUTE_UNSPECIFIED: PublicationRoute.ValueType  # 0
 """Not set."""
 PUBLICATION_ROUTE_HOSTED: PublicationRoute.ValueType  # 1
 """This service, through a media worker."""
+PUBLICATION_ROUTE_CLIENT: PublicationRoute.ValueType  # 2
+"""A participant's own client, asked through the companion that runs in it."""
+PUBLICATION_ROUTE_INGRESS: PublicationRoute.ValueType  # 3
+"""LiveKit Ingress."""
 Global___PublicationRoute: _TypeAlias = PublicationRoute  # noqa: Y015
 
 class _PublicationState:
@@ -53,9 +64,9 @@ class _PublicationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Publ
     PUBLICATION_STATE_UNSPECIFIED: _PublicationState.ValueType  # 0
     """Not set."""
     PUBLICATION_STATE_PENDING: _PublicationState.ValueType  # 1
-    """Stored; no media worker has taken it yet."""
+    """Stored; no media worker, client or Ingress has taken it yet."""
     PUBLICATION_STATE_STARTING: _PublicationState.ValueType  # 2
-    """A media worker has it and publishes it."""
+    """A media worker, client or Ingress has it and publishes it."""
     PUBLICATION_STATE_LIVE: _PublicationState.ValueType  # 3
     """The track is in the room."""
     PUBLICATION_STATE_RESTARTING: _PublicationState.ValueType  # 4
@@ -71,9 +82,9 @@ class PublicationState(_PublicationState, metaclass=_PublicationStateEnumTypeWra
 PUBLICATION_STATE_UNSPECIFIED: PublicationState.ValueType  # 0
 """Not set."""
 PUBLICATION_STATE_PENDING: PublicationState.ValueType  # 1
-"""Stored; no media worker has taken it yet."""
+"""Stored; no media worker, client or Ingress has taken it yet."""
 PUBLICATION_STATE_STARTING: PublicationState.ValueType  # 2
-"""A media worker has it and publishes it."""
+"""A media worker, client or Ingress has it and publishes it."""
 PUBLICATION_STATE_LIVE: PublicationState.ValueType  # 3
 """The track is in the room."""
 PUBLICATION_STATE_RESTARTING: PublicationState.ValueType  # 4
@@ -102,6 +113,10 @@ class _PublicationEndCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_P
     """Somebody removed the participant from the room, or took its identity."""
     PUBLICATION_END_CAUSE_PERMISSION_REVOKED: _PublicationEndCause.ValueType  # 6
     """Somebody took away the participant's permission to publish it."""
+    PUBLICATION_END_CAUSE_CLIENT: _PublicationEndCause.ValueType  # 7
+    """The participant's own client ended it, or refused it."""
+    PUBLICATION_END_CAUSE_MODERATION: _PublicationEndCause.ValueType  # 8
+    """UnpublishTrack by its SID: somebody took the track out of the room."""
 
 class PublicationEndCause(_PublicationEndCause, metaclass=_PublicationEndCauseEnumTypeWrapper):
     """Why a publication ended."""
@@ -120,6 +135,10 @@ PUBLICATION_END_CAUSE_PARTICIPANT_REMOVED: PublicationEndCause.ValueType  # 5
 """Somebody removed the participant from the room, or took its identity."""
 PUBLICATION_END_CAUSE_PERMISSION_REVOKED: PublicationEndCause.ValueType  # 6
 """Somebody took away the participant's permission to publish it."""
+PUBLICATION_END_CAUSE_CLIENT: PublicationEndCause.ValueType  # 7
+"""The participant's own client ended it, or refused it."""
+PUBLICATION_END_CAUSE_MODERATION: PublicationEndCause.ValueType  # 8
+"""UnpublishTrack by its SID: somebody took the track out of the room."""
 Global___PublicationEndCause: _TypeAlias = PublicationEndCause  # noqa: Y015
 
 class _Stage:
@@ -164,6 +183,8 @@ class _EvidenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Evidence.Val
     """In the state of a session that this service hosts."""
     EVIDENCE_DEBUG_VIEW: _Evidence.ValueType  # 3
     """In LiveKit's debug view (`debug_handler`), which lists every subscriber's tracks."""
+    EVIDENCE_COMPANION: _Evidence.ValueType  # 4
+    """The companion in the participant's client says so."""
 
 class Evidence(_Evidence, metaclass=_EvidenceEnumTypeWrapper):
     """Where the effect of a command was seen."""
@@ -176,6 +197,8 @@ EVIDENCE_HOSTED_SESSION: Evidence.ValueType  # 2
 """In the state of a session that this service hosts."""
 EVIDENCE_DEBUG_VIEW: Evidence.ValueType  # 3
 """In LiveKit's debug view (`debug_handler`), which lists every subscriber's tracks."""
+EVIDENCE_COMPANION: Evidence.ValueType  # 4
+"""The companion in the participant's client says so."""
 Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
 
 class _VideoCodec:
@@ -191,9 +214,9 @@ class _VideoCodecEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VideoCodec
     VIDEO_CODEC_H264: _VideoCodec.ValueType  # 2
     """H.264."""
     VIDEO_CODEC_VP9: _VideoCodec.ValueType  # 3
-    """VP9. Sent as one stream with scalable layers (SVC), so not together with simulcast."""
+    """VP9. Sent as one stream, with scalable layers where `scalability_mode` says so, and not as simulcast."""
     VIDEO_CODEC_AV1: _VideoCodec.ValueType  # 4
-    """AV1. Sent as one stream with scalable layers (SVC), so not together with simulcast."""
+    """AV1. Sent as one stream, with scalable layers where `scalability_mode` says so, and not as simulcast."""
 
 class VideoCodec(_VideoCodec, metaclass=_VideoCodecEnumTypeWrapper):
     """Video codec."""
@@ -205,10 +228,234 @@ VIDEO_CODEC_VP8: VideoCodec.ValueType  # 1
 VIDEO_CODEC_H264: VideoCodec.ValueType  # 2
 """H.264."""
 VIDEO_CODEC_VP9: VideoCodec.ValueType  # 3
-"""VP9. Sent as one stream with scalable layers (SVC), so not together with simulcast."""
+"""VP9. Sent as one stream, with scalable layers where `scalability_mode` says so, and not as simulcast."""
 VIDEO_CODEC_AV1: VideoCodec.ValueType  # 4
-"""AV1. Sent as one stream with scalable layers (SVC), so not together with simulcast."""
+"""AV1. Sent as one stream, with scalable layers where `scalability_mode` says so, and not as simulcast."""
 Global___VideoCodec: _TypeAlias = VideoCodec  # noqa: Y015
+
+class _DeviceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeviceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEVICE_KIND_UNSPECIFIED: _DeviceKind.ValueType  # 0
+    """Not set."""
+    DEVICE_KIND_CAMERA: _DeviceKind.ValueType  # 1
+    """A camera: video."""
+    DEVICE_KIND_MICROPHONE: _DeviceKind.ValueType  # 2
+    """A microphone: audio."""
+    DEVICE_KIND_SCREEN: _DeviceKind.ValueType  # 3
+    """The screen, a window or a tab: video."""
+    DEVICE_KIND_SCREEN_AUDIO: _DeviceKind.ValueType  # 4
+    """The sound of what is shared: audio."""
+    DEVICE_KIND_APP_VIDEO: _DeviceKind.ValueType  # 5
+    """Video that the app itself offers under a name."""
+    DEVICE_KIND_APP_AUDIO: _DeviceKind.ValueType  # 6
+    """Audio that the app itself offers under a name."""
+
+class DeviceKind(_DeviceKind, metaclass=_DeviceKindEnumTypeWrapper):
+    """Kinds of DeviceInput."""
+
+DEVICE_KIND_UNSPECIFIED: DeviceKind.ValueType  # 0
+"""Not set."""
+DEVICE_KIND_CAMERA: DeviceKind.ValueType  # 1
+"""A camera: video."""
+DEVICE_KIND_MICROPHONE: DeviceKind.ValueType  # 2
+"""A microphone: audio."""
+DEVICE_KIND_SCREEN: DeviceKind.ValueType  # 3
+"""The screen, a window or a tab: video."""
+DEVICE_KIND_SCREEN_AUDIO: DeviceKind.ValueType  # 4
+"""The sound of what is shared: audio."""
+DEVICE_KIND_APP_VIDEO: DeviceKind.ValueType  # 5
+"""Video that the app itself offers under a name."""
+DEVICE_KIND_APP_AUDIO: DeviceKind.ValueType  # 6
+"""Audio that the app itself offers under a name."""
+Global___DeviceKind: _TypeAlias = DeviceKind  # noqa: Y015
+
+class _DegradationPreference:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DegradationPreferenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DegradationPreference.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEGRADATION_PREFERENCE_UNSPECIFIED: _DegradationPreference.ValueType  # 0
+    """Default: the choice of LiveKit's SDK, which is to keep the resolution where this service hosts."""
+    DEGRADATION_PREFERENCE_BALANCED: _DegradationPreference.ValueType  # 1
+    """A little of both."""
+    DEGRADATION_PREFERENCE_MAINTAIN_FRAMERATE: _DegradationPreference.ValueType  # 2
+    """Keep the frame rate, give up resolution."""
+    DEGRADATION_PREFERENCE_MAINTAIN_RESOLUTION: _DegradationPreference.ValueType  # 3
+    """Keep the resolution, give up frame rate."""
+
+class DegradationPreference(_DegradationPreference, metaclass=_DegradationPreferenceEnumTypeWrapper):
+    """What the encoder gives up first where it cannot keep up (W3C mst-content-hint)."""
+
+DEGRADATION_PREFERENCE_UNSPECIFIED: DegradationPreference.ValueType  # 0
+"""Default: the choice of LiveKit's SDK, which is to keep the resolution where this service hosts."""
+DEGRADATION_PREFERENCE_BALANCED: DegradationPreference.ValueType  # 1
+"""A little of both."""
+DEGRADATION_PREFERENCE_MAINTAIN_FRAMERATE: DegradationPreference.ValueType  # 2
+"""Keep the frame rate, give up resolution."""
+DEGRADATION_PREFERENCE_MAINTAIN_RESOLUTION: DegradationPreference.ValueType  # 3
+"""Keep the resolution, give up frame rate."""
+Global___DegradationPreference: _TypeAlias = DegradationPreference  # noqa: Y015
+
+class _DataDelivery:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DataDeliveryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DataDelivery.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DATA_DELIVERY_UNSPECIFIED: _DataDelivery.ValueType  # 0
+    """Default: as a data track."""
+    DATA_DELIVERY_TRACK: _DataDelivery.ValueType  # 1
+    """A LiveKit data track: it has a SID; lossy, in order."""
+    DATA_DELIVERY_RELIABLE_MESSAGES: _DataDelivery.ValueType  # 2
+    """Data messages, resent until they arrive, in order."""
+    DATA_DELIVERY_LOSSY_MESSAGES: _DataDelivery.ValueType  # 3
+    """Data messages, sent once, in any order."""
+
+class DataDelivery(_DataDelivery, metaclass=_DataDeliveryEnumTypeWrapper):
+    """How data travels."""
+
+DATA_DELIVERY_UNSPECIFIED: DataDelivery.ValueType  # 0
+"""Default: as a data track."""
+DATA_DELIVERY_TRACK: DataDelivery.ValueType  # 1
+"""A LiveKit data track: it has a SID; lossy, in order."""
+DATA_DELIVERY_RELIABLE_MESSAGES: DataDelivery.ValueType  # 2
+"""Data messages, resent until they arrive, in order."""
+DATA_DELIVERY_LOSSY_MESSAGES: DataDelivery.ValueType  # 3
+"""Data messages, sent once, in any order."""
+Global___DataDelivery: _TypeAlias = DataDelivery  # noqa: Y015
+
+class _PayloadType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PayloadTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PayloadType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAYLOAD_TYPE_UNSPECIFIED: _PayloadType.ValueType  # 0
+    """Default: BYTES."""
+    PAYLOAD_TYPE_BYTES: _PayloadType.ValueType  # 1
+    """Any bytes."""
+    PAYLOAD_TYPE_TEXT: _PayloadType.ValueType  # 2
+    """UTF-8 text."""
+    PAYLOAD_TYPE_JSON: _PayloadType.ValueType  # 3
+    """A JSON value in UTF-8."""
+
+class PayloadType(_PayloadType, metaclass=_PayloadTypeEnumTypeWrapper):
+    """What a payload is. Payloads are held against it."""
+
+PAYLOAD_TYPE_UNSPECIFIED: PayloadType.ValueType  # 0
+"""Default: BYTES."""
+PAYLOAD_TYPE_BYTES: PayloadType.ValueType  # 1
+"""Any bytes."""
+PAYLOAD_TYPE_TEXT: PayloadType.ValueType  # 2
+"""UTF-8 text."""
+PAYLOAD_TYPE_JSON: PayloadType.ValueType  # 3
+"""A JSON value in UTF-8."""
+Global___PayloadType: _TypeAlias = PayloadType  # noqa: Y015
+
+class _FallbackStep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FallbackStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FallbackStep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FALLBACK_STEP_UNSPECIFIED: _FallbackStep.ValueType  # 0
+    """Not set."""
+    FALLBACK_STEP_CODEC: _FallbackStep.ValueType  # 1
+    """VP8 in the place of another codec. Where LiveKit's configuration (`room.enabled_codecs`) does not have the codec: the
+    first that it has of VP8, H.264, VP9 and AV1.
+    """
+    FALLBACK_STEP_SIZE: _FallbackStep.ValueType  # 2
+    """Half the width and height."""
+    FALLBACK_STEP_FRAME_RATE: _FallbackStep.ValueType  # 3
+    """Half the frames per second, 5 at least."""
+    FALLBACK_STEP_BITRATE: _FallbackStep.ValueType  # 4
+    """Half the bitrate."""
+    FALLBACK_STEP_SIMULCAST: _FallbackStep.ValueType  # 5
+    """One layer alone."""
+
+class FallbackStep(_FallbackStep, metaclass=_FallbackStepEnumTypeWrapper):
+    """One step down of what is asked for."""
+
+FALLBACK_STEP_UNSPECIFIED: FallbackStep.ValueType  # 0
+"""Not set."""
+FALLBACK_STEP_CODEC: FallbackStep.ValueType  # 1
+"""VP8 in the place of another codec. Where LiveKit's configuration (`room.enabled_codecs`) does not have the codec: the
+first that it has of VP8, H.264, VP9 and AV1.
+"""
+FALLBACK_STEP_SIZE: FallbackStep.ValueType  # 2
+"""Half the width and height."""
+FALLBACK_STEP_FRAME_RATE: FallbackStep.ValueType  # 3
+"""Half the frames per second, 5 at least."""
+FALLBACK_STEP_BITRATE: FallbackStep.ValueType  # 4
+"""Half the bitrate."""
+FALLBACK_STEP_SIMULCAST: FallbackStep.ValueType  # 5
+"""One layer alone."""
+Global___FallbackStep: _TypeAlias = FallbackStep  # noqa: Y015
+
+class _DegradedReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DegradedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DegradedReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEGRADED_REASON_UNSPECIFIED: _DegradedReason.ValueType  # 0
+    """It is not."""
+    DEGRADED_REASON_FALLBACK: _DegradedReason.ValueType  # 1
+    """It could be published only with steps down: the last of `attempts` tells."""
+    DEGRADED_REASON_STALLED: _DegradedReason.ValueType  # 2
+    """Nobody pushes frames."""
+    DEGRADED_REASON_CLIENT: _DegradedReason.ValueType  # 3
+    """The media of the client does not come (the device was lost, or the app is in the background)."""
+
+class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
+    """Why a publication is less than what was asked for."""
+
+DEGRADED_REASON_UNSPECIFIED: DegradedReason.ValueType  # 0
+"""It is not."""
+DEGRADED_REASON_FALLBACK: DegradedReason.ValueType  # 1
+"""It could be published only with steps down: the last of `attempts` tells."""
+DEGRADED_REASON_STALLED: DegradedReason.ValueType  # 2
+"""Nobody pushes frames."""
+DEGRADED_REASON_CLIENT: DegradedReason.ValueType  # 3
+"""The media of the client does not come (the device was lost, or the app is in the background)."""
+Global___DegradedReason: _TypeAlias = DegradedReason  # noqa: Y015
+
+class _Consent:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConsentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Consent.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONSENT_UNSPECIFIED: _Consent.ValueType  # 0
+    """No client is involved, or nothing was asked yet."""
+    CONSENT_ASKED: _Consent.ValueType  # 1
+    """The app asked, and has no answer yet."""
+    CONSENT_GRANTED: _Consent.ValueType  # 2
+    """Granted, or the app does not ask."""
+    CONSENT_REFUSED: _Consent.ValueType  # 3
+    """Refused, by the user or by the app's veto."""
+    CONSENT_NO_ANSWER: _Consent.ValueType  # 4
+    """The app asked, and nobody answered in time."""
+
+class Consent(_Consent, metaclass=_ConsentEnumTypeWrapper):
+    """What was asked of a participant's client, and what its user said."""
+
+CONSENT_UNSPECIFIED: Consent.ValueType  # 0
+"""No client is involved, or nothing was asked yet."""
+CONSENT_ASKED: Consent.ValueType  # 1
+"""The app asked, and has no answer yet."""
+CONSENT_GRANTED: Consent.ValueType  # 2
+"""Granted, or the app does not ask."""
+CONSENT_REFUSED: Consent.ValueType  # 3
+"""Refused, by the user or by the app's veto."""
+CONSENT_NO_ANSWER: Consent.ValueType  # 4
+"""The app asked, and nobody answered in time."""
+Global___Consent: _TypeAlias = Consent  # noqa: Y015
 
 class _LimitEnforcement:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -237,6 +484,38 @@ LIMIT_ENFORCEMENT_ADMISSION: LimitEnforcement.ValueType  # 2
 LIMIT_ENFORCEMENT_WATCHED: LimitEnforcement.ValueType  # 3
 """Others encode or publish: the room is watched, and `limit_exceeded` events tell what goes beyond."""
 Global___LimitEnforcement: _TypeAlias = LimitEnforcement  # noqa: Y015
+
+class _UnpublishMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnpublishMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnpublishMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNPUBLISH_METHOD_UNSPECIFIED: _UnpublishMethod.ValueType  # 0
+    """Not set."""
+    UNPUBLISH_METHOD_HOSTED_SESSION: _UnpublishMethod.ValueType  # 1
+    """The hosted session took it away."""
+    UNPUBLISH_METHOD_COMPANION: _UnpublishMethod.ValueType  # 2
+    """The companion in the participant's client took it away."""
+    UNPUBLISH_METHOD_PERMISSION: _UnpublishMethod.ValueType  # 3
+    """The participant's permission to publish that source, or data, was taken away."""
+    UNPUBLISH_METHOD_INGRESS: _UnpublishMethod.ValueType  # 4
+    """The ingress was deleted."""
+
+class UnpublishMethod(_UnpublishMethod, metaclass=_UnpublishMethodEnumTypeWrapper):
+    """How a track was unpublished."""
+
+UNPUBLISH_METHOD_UNSPECIFIED: UnpublishMethod.ValueType  # 0
+"""Not set."""
+UNPUBLISH_METHOD_HOSTED_SESSION: UnpublishMethod.ValueType  # 1
+"""The hosted session took it away."""
+UNPUBLISH_METHOD_COMPANION: UnpublishMethod.ValueType  # 2
+"""The companion in the participant's client took it away."""
+UNPUBLISH_METHOD_PERMISSION: UnpublishMethod.ValueType  # 3
+"""The participant's permission to publish that source, or data, was taken away."""
+UNPUBLISH_METHOD_INGRESS: UnpublishMethod.ValueType  # 4
+"""The ingress was deleted."""
+Global___UnpublishMethod: _TypeAlias = UnpublishMethod  # noqa: Y015
 
 @_typing.final
 class TestPatternInput(_message.Message):
@@ -294,6 +573,7 @@ class FileInput(_message.Message):
     URI_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     LOOP_FIELD_NUMBER: _builtins.int
+    START_OFFSET_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
     """A path in the server's media folder (`TRACK_MEDIA_DIR`), or an http or https URL whose host the server allows
     (`TRACK_MEDIA_URL_HOSTS`). Container MP4, MOV, Matroska, WebM, MPEG-TS, AVI, OGG, WAV, MP3, FLAC or IVF.
@@ -302,16 +582,21 @@ class FileInput(_message.Message):
     """The stream to publish, AUDIO or VIDEO. Default: video where the file has it, else audio."""
     loop: _builtins.bool
     """Begin again at the end. Default: the publication ends with SOURCE_ENDED."""
+    @_builtins.property
+    def start_offset(self) -> _duration_pb2.Duration:
+        """Begin so far into the file, 0 or more and before its end. A loop begins again at the file's own beginning. Default 0."""
+
     def __init__(
         self,
         *,
         uri: _builtins.str = ...,
         type: _track_pb2.TrackType.ValueType = ...,
         loop: _builtins.bool = ...,
+        start_offset: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_offset", b"start_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loop", b"loop", "type", b"type", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loop", b"loop", "start_offset", b"start_offset", "type", b"type", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,6 +635,138 @@ class DataInput(_message.Message):
 Global___DataInput: _TypeAlias = DataInput  # noqa: Y015
 
 @_typing.final
+class PushInput(_message.Message):
+    """Frames that the caller streams with PushMedia. HOSTED alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RAW_VIDEO_FIELD_NUMBER: _builtins.int
+    ENCODED_VIDEO_FIELD_NUMBER: _builtins.int
+    PCM_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    STALL_MUTE_FIELD_NUMBER: _builtins.int
+    STALL_END_FIELD_NUMBER: _builtins.int
+    RESUME_GRACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def raw_video(self) -> _media_frame_pb2.RawVideoFormat:
+        """Raw pictures, of the size in `video.width` and `video.height`, which must be given."""
+
+    @_builtins.property
+    def encoded_video(self) -> _media_frame_pb2.EncodedVideoFormat:
+        """Encoded access units, passed through without decoding, of `video.codec` (VP8 or H264) and of the size in
+        `video.width` and `video.height`, which must be given. Sent in one layer.
+        """
+
+    @_builtins.property
+    def pcm(self) -> _media_frame_pb2.PcmFormat:
+        """PCM sound."""
+
+    @_builtins.property
+    def data(self) -> _media_frame_pb2.DataFormat:
+        """Frames of a data track, or data messages."""
+
+    @_builtins.property
+    def stall_mute(self) -> _duration_pb2.Duration:
+        """No frame for so long: the track is muted until the next one. 100 ms to 1 h. Default 2 s, or half of `stall_end` where
+        that is less. Not for data.
+        """
+
+    @_builtins.property
+    def stall_end(self) -> _duration_pb2.Duration:
+        """No frame for so long, or nobody who pushes any: it ends with SOURCE_ENDED. 1 s to 24 h, and more than `stall_mute`.
+        Default 30 s.
+        """
+
+    @_builtins.property
+    def resume_grace(self) -> _duration_pb2.Duration:
+        """A stream that broke may be taken up again for so long, with the same SID; after it the publication ends with
+        SOURCE_ENDED. 0 to 1 h. Default 10 s.
+        """
+
+    def __init__(
+        self,
+        *,
+        raw_video: _media_frame_pb2.RawVideoFormat | None = ...,
+        encoded_video: _media_frame_pb2.EncodedVideoFormat | None = ...,
+        pcm: _media_frame_pb2.PcmFormat | None = ...,
+        data: _media_frame_pb2.DataFormat | None = ...,
+        stall_mute: _duration_pb2.Duration | None = ...,
+        stall_end: _duration_pb2.Duration | None = ...,
+        resume_grace: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "encoded_video", b"encoded_video", "format", b"format", "pcm", b"pcm", "raw_video", b"raw_video", "resume_grace", b"resume_grace", "stall_end", b"stall_end", "stall_mute", b"stall_mute"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "encoded_video", b"encoded_video", "format", b"format", "pcm", b"pcm", "raw_video", b"raw_video", "resume_grace", b"resume_grace", "stall_end", b"stall_end", "stall_mute", b"stall_mute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["raw_video", "encoded_video", "pcm", "data"]  # noqa: Y015
+    _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_format) -> _WhichOneofReturnType_format | None: ...
+
+Global___PushInput: _TypeAlias = PushInput  # noqa: Y015
+
+@_typing.final
+class DeviceInput(_message.Message):
+    """A device of the participant's own client, or something else that its app offers. CLIENT alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    kind: Global___DeviceKind.ValueType
+    """What is to be captured."""
+    device: _builtins.str
+    """Which of the client's devices of that kind (`deviceId` of MediaDevices); of APP_VIDEO and APP_AUDIO the name under which
+    the app offers it, which must be given. Up to 256 bytes. Default: the client's choice.
+    """
+    def __init__(
+        self,
+        *,
+        kind: Global___DeviceKind.ValueType = ...,
+        device: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceInput: _TypeAlias = DeviceInput  # noqa: Y015
+
+@_typing.final
+class VideoLayerOptions(_message.Message):
+    """One simulcast layer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    MAX_BITRATE_BPS_FIELD_NUMBER: _builtins.int
+    FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    width: _builtins.int
+    """Width in pixels, even, 16 to 3840."""
+    height: _builtins.int
+    """Height in pixels, even, 16 to 2160."""
+    max_bitrate_bps: _builtins.int
+    """Maximum bitrate in bits per second, 30,000 to 20,000,000. Default: 0.07 bits per pixel."""
+    frames_per_second: _builtins.float
+    """Frames per second, 1 to 60, at most the track's. Default: the track's."""
+    def __init__(
+        self,
+        *,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        max_bitrate_bps: _builtins.int = ...,
+        frames_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_per_second", b"frames_per_second", "height", b"height", "max_bitrate_bps", b"max_bitrate_bps", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VideoLayerOptions: _TypeAlias = VideoLayerOptions  # noqa: Y015
+
+@_typing.final
 class VideoOptions(_message.Message):
     """How a video is encoded."""
 
@@ -361,23 +778,45 @@ class VideoOptions(_message.Message):
     FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
     MAX_BITRATE_BPS_FIELD_NUMBER: _builtins.int
     SIMULCAST_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    SCALABILITY_MODE_FIELD_NUMBER: _builtins.int
+    DEGRADATION_PREFERENCE_FIELD_NUMBER: _builtins.int
     codec: Global___VideoCodec.ValueType
     """Codec. Default VP8."""
     width: _builtins.int
-    """Width in pixels, even, 16 to 3840. Default: the input's, 1280 for the test pattern. Width and height go together."""
+    """Width in pixels, even, 16 to 3840. Default: the input's; 1280 for the test pattern and devices, 1920 for a screen, which
+    a client asks of its device and may miss. Must be given for pushed pictures. Width and height go together.
+    """
     height: _builtins.int
-    """Height in pixels, even, 16 to 2160. Default: the input's, 720 for the test pattern."""
+    """Height in pixels, even, 16 to 2160. Default: the input's; 720 for the test pattern and devices, 1080 for a screen."""
     frames_per_second: _builtins.float
-    """Frames per second, 1 to 60. Default: the input's, 30 for the test pattern."""
+    """Frames per second, 1 to 60. Default: the input's; 30 for the test pattern, devices and pushed pictures, 15 for a screen."""
     max_bitrate_bps: _builtins.int
-    """Maximum bitrate of the full layer in bits per second, 50,000 to 20,000,000. Default: 0.07 bits per pixel,
-    1.94 Mbit/s for 720p30.
+    """Maximum bitrate of the full layer in bits per second, 50,000 to 20,000,000, and no more than the raw picture has; with
+    `scalability_mode` of all layers together, and no less than the full size needs. Default: 0.07 bits per pixel, 1.94 Mbit/s
+    for 720p30, of the scalable layers together; with `layers` no less than the layer below the full size has.
     """
     simulcast: _builtins.bool
     """Send simulcast layers, for a long edge of 960 pixels or more: the full size, 640x360 and 320x180 (480x360 and
     240x180 for 4:3). A smaller video is sent in its full size alone. Default: true for VP8 and H.264 of that size,
     else false; true is refused for VP9 and AV1.
     """
+    scalability_mode: _builtins.str
+    """Scalable layers within one stream (W3C webrtc-svc), e.g. `L3T3_KEY`. VP9 and AV1 alone. HOSTED: L1T1 to L3T3, also with h
+    or KEY, and L2T2_KEY_SHIFT. Default: one layer.
+    """
+    degradation_preference: Global___DegradationPreference.ValueType
+    """What the encoder gives up first. Default: see the enum."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___VideoLayerOptions]:
+        """The simulcast layers one by one, smallest first, the last one the full size: 2 or 3, each larger than the one before and
+        of the same proportions, with a bitrate no higher than that of the next. Not together with `simulcast: false`. A client's
+        browser sends any; what this service hosts is encoded by LiveKit's SDK, whose lower layers are fixed, so HOSTED takes
+        those alone, and says which they are where it refuses others. A camera with a long edge of 960 or more has short
+        edges of 180 and 360 below it, one of 480 or more has 360 alone, both at up to 20 frames a second; a screen has half its
+        size at 3. Default: see `simulcast`.
+        """
+
     def __init__(
         self,
         *,
@@ -387,10 +826,13 @@ class VideoOptions(_message.Message):
         frames_per_second: _builtins.float = ...,
         max_bitrate_bps: _builtins.int = ...,
         simulcast: _builtins.bool | None = ...,
+        layers: _abc.Iterable[Global___VideoLayerOptions] | None = ...,
+        scalability_mode: _builtins.str = ...,
+        degradation_preference: Global___DegradationPreference.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_simulcast", b"_simulcast", "simulcast", b"simulcast"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_simulcast", b"_simulcast", "codec", b"codec", "frames_per_second", b"frames_per_second", "height", b"height", "max_bitrate_bps", b"max_bitrate_bps", "simulcast", b"simulcast", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_simulcast", b"_simulcast", "codec", b"codec", "degradation_preference", b"degradation_preference", "frames_per_second", b"frames_per_second", "height", b"height", "layers", b"layers", "max_bitrate_bps", b"max_bitrate_bps", "scalability_mode", b"scalability_mode", "simulcast", b"simulcast", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__simulcast: _TypeAlias = _typing.Literal["simulcast"]  # noqa: Y015
     _WhichOneofArgType__simulcast: _TypeAlias = _typing.Literal["_simulcast", b"_simulcast"]  # noqa: Y015
@@ -407,33 +849,187 @@ class AudioOptions(_message.Message):
     MAX_BITRATE_BPS_FIELD_NUMBER: _builtins.int
     DTX_FIELD_NUMBER: _builtins.int
     RED_FIELD_NUMBER: _builtins.int
+    STEREO_FIELD_NUMBER: _builtins.int
+    NOISE_SUPPRESSION_FIELD_NUMBER: _builtins.int
+    ECHO_CANCELLATION_FIELD_NUMBER: _builtins.int
+    AUTO_GAIN_CONTROL_FIELD_NUMBER: _builtins.int
     max_bitrate_bps: _builtins.int
-    """Maximum bitrate in bits per second, 6,000 to 510,000. Default 48,000."""
+    """Maximum bitrate in bits per second, of all channels together, 6,000 to 510,000. Default 48,000; 96,000 for stereo."""
     dtx: _builtins.bool
     """Send next to nothing in silence (discontinuous transmission). Default true."""
     red: _builtins.bool
-    """Send each packet again with the next (RED, RFC 2198). Default true."""
+    """Send each packet again with the next (RED, RFC 2198). Default true; false for stereo, with which true is refused."""
+    stereo: _builtins.bool
+    """Two channels. Default false: mixed down to one."""
+    noise_suppression: _builtins.bool
+    """Take noise out before it is encoded. For files, pushed sound and devices. Default false; a client's device: the
+    client's choice.
+    """
+    echo_cancellation: _builtins.bool
+    """Take out the echo of what is played. For devices alone, where something is played. Default: the client's choice."""
+    auto_gain_control: _builtins.bool
+    """Even out the level. For files, pushed sound and devices. Default false; a client's device: the client's choice."""
     def __init__(
         self,
         *,
         max_bitrate_bps: _builtins.int = ...,
         dtx: _builtins.bool | None = ...,
         red: _builtins.bool | None = ...,
+        stereo: _builtins.bool = ...,
+        noise_suppression: _builtins.bool | None = ...,
+        echo_cancellation: _builtins.bool | None = ...,
+        auto_gain_control: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dtx", b"_dtx", "_red", b"_red", "dtx", b"dtx", "red", b"red"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_auto_gain_control", b"_auto_gain_control", "_dtx", b"_dtx", "_echo_cancellation", b"_echo_cancellation", "_noise_suppression", b"_noise_suppression", "_red", b"_red", "auto_gain_control", b"auto_gain_control", "dtx", b"dtx", "echo_cancellation", b"echo_cancellation", "noise_suppression", b"noise_suppression", "red", b"red"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dtx", b"_dtx", "_red", b"_red", "dtx", b"dtx", "max_bitrate_bps", b"max_bitrate_bps", "red", b"red"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auto_gain_control", b"_auto_gain_control", "_dtx", b"_dtx", "_echo_cancellation", b"_echo_cancellation", "_noise_suppression", b"_noise_suppression", "_red", b"_red", "auto_gain_control", b"auto_gain_control", "dtx", b"dtx", "echo_cancellation", b"echo_cancellation", "max_bitrate_bps", b"max_bitrate_bps", "noise_suppression", b"noise_suppression", "red", b"red", "stereo", b"stereo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__auto_gain_control: _TypeAlias = _typing.Literal["auto_gain_control"]  # noqa: Y015
+    _WhichOneofArgType__auto_gain_control: _TypeAlias = _typing.Literal["_auto_gain_control", b"_auto_gain_control"]  # noqa: Y015
     _WhichOneofReturnType__dtx: _TypeAlias = _typing.Literal["dtx"]  # noqa: Y015
     _WhichOneofArgType__dtx: _TypeAlias = _typing.Literal["_dtx", b"_dtx"]  # noqa: Y015
+    _WhichOneofReturnType__echo_cancellation: _TypeAlias = _typing.Literal["echo_cancellation"]  # noqa: Y015
+    _WhichOneofArgType__echo_cancellation: _TypeAlias = _typing.Literal["_echo_cancellation", b"_echo_cancellation"]  # noqa: Y015
+    _WhichOneofReturnType__noise_suppression: _TypeAlias = _typing.Literal["noise_suppression"]  # noqa: Y015
+    _WhichOneofArgType__noise_suppression: _TypeAlias = _typing.Literal["_noise_suppression", b"_noise_suppression"]  # noqa: Y015
     _WhichOneofReturnType__red: _TypeAlias = _typing.Literal["red"]  # noqa: Y015
     _WhichOneofArgType__red: _TypeAlias = _typing.Literal["_red", b"_red"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auto_gain_control) -> _WhichOneofReturnType__auto_gain_control | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dtx) -> _WhichOneofReturnType__dtx | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__echo_cancellation) -> _WhichOneofReturnType__echo_cancellation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__noise_suppression) -> _WhichOneofReturnType__noise_suppression | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__red) -> _WhichOneofReturnType__red | None: ...
 
 Global___AudioOptions: _TypeAlias = AudioOptions  # noqa: Y015
+
+@_typing.final
+class DataOptions(_message.Message):
+    """How data is sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    ORDERED_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    DESTINATION_IDENTITIES_FIELD_NUMBER: _builtins.int
+    PAYLOAD_TYPE_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    delivery: Global___DataDelivery.ValueType
+    """How it travels. Default TRACK. A publication of data messages has no SID: LiveKit gives them none. It is known by its
+    publication id alone, and is in no list of tracks.
+    """
+    ordered: _builtins.bool
+    """Whether payloads arrive in order. What LiveKit can do is fixed by `delivery` (track and reliable: true, lossy: false);
+    something else is refused. Default: that of `delivery`.
+    """
+    topic: _builtins.str
+    """Topic of the messages, up to 256 bytes. Messages alone. Default: `spec.name`."""
+    payload_type: Global___PayloadType.ValueType
+    """What each payload is. Default BYTES, as numbered frames are."""
+    schema: _builtins.str
+    """Name of the payloads' schema, for those who read the publication, e.g. `example.v1.Cursor`. Up to 256 bytes."""
+    encoding: _builtins.str
+    """How payloads are encoded, for those who read the publication, e.g. `application/json`. Up to 256 bytes."""
+    max_payload_bytes: _builtins.int
+    """Longest payload in bytes, 1 to 65536; messages: to 15000. A longer one is refused. Default: the most."""
+    @_builtins.property
+    def destination_identities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only participants that receive the messages. Messages alone. Default: everybody in the room."""
+
+    def __init__(
+        self,
+        *,
+        delivery: Global___DataDelivery.ValueType = ...,
+        ordered: _builtins.bool | None = ...,
+        topic: _builtins.str = ...,
+        destination_identities: _abc.Iterable[_builtins.str] | None = ...,
+        payload_type: Global___PayloadType.ValueType = ...,
+        schema: _builtins.str = ...,
+        encoding: _builtins.str = ...,
+        max_payload_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ordered", b"_ordered", "ordered", b"ordered"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ordered", b"_ordered", "delivery", b"delivery", "destination_identities", b"destination_identities", "encoding", b"encoding", "max_payload_bytes", b"max_payload_bytes", "ordered", b"ordered", "payload_type", b"payload_type", "schema", b"schema", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ordered: _TypeAlias = _typing.Literal["ordered"]  # noqa: Y015
+    _WhichOneofArgType__ordered: _TypeAlias = _typing.Literal["_ordered", b"_ordered"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ordered) -> _WhichOneofReturnType__ordered | None: ...
+
+Global___DataOptions: _TypeAlias = DataOptions  # noqa: Y015
+
+@_typing.final
+class EncryptionOptions(_message.Message):
+    """End-to-end encryption of what this service publishes, with a key that the subscribers have too: audio, video, data tracks
+    and data messages (AES-GCM).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARED_KEY_FIELD_NUMBER: _builtins.int
+    shared_key: _builtins.bytes
+    """The shared key, 1 to 256 bytes, from which LiveKit's SDKs derive theirs (PBKDF2, their default salt). It is used and
+    shown to nobody. All publications of one hosted participant have the same key, or none has one: LiveKit encrypts all
+    that a participant sends, or nothing.
+    """
+    def __init__(
+        self,
+        *,
+        shared_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shared_key", b"shared_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncryptionOptions: _TypeAlias = EncryptionOptions  # noqa: Y015
+
+@_typing.final
+class FallbackOptions(_message.Message):
+    """What is tried where publishing fails. Steps are taken where less may be possible; what may pass by itself is tried again
+    as it was, and what no try can change (a permission, a file that is not there, a limit) ends it at once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    max_attempts: _builtins.int
+    """Tries in all, the first included, 1 to 16. Default 5."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[Global___FallbackStep.ValueType]:
+        """The steps, in this order, each on top of those before; a step that would change nothing is left out. Where none is
+        left, only what was live before is tried again as it was. Audio has BITRATE alone, data none. Default: CODEC, SIMULCAST,
+        SIZE, FRAME_RATE, BITRATE.
+        """
+
+    @_builtins.property
+    def deadline(self) -> _duration_pb2.Duration:
+        """No try begins so long after the first one failed. 1 s to 1 h. Default 30 s."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___FallbackStep.ValueType] | None = ...,
+        max_attempts: _builtins.int = ...,
+        deadline: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "max_attempts", b"max_attempts", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FallbackOptions: _TypeAlias = FallbackOptions  # noqa: Y015
 
 @_typing.final
 class PublicationSpec(_message.Message):
@@ -445,15 +1041,21 @@ class PublicationSpec(_message.Message):
     TONE_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    PUSH_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    INGRESS_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     VIDEO_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    DATA_OPTIONS_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the track, up to 256 bytes. Default: the publication id."""
     source: _track_pb2.TrackSource.ValueType
-    """What it is said to show. Default: CAMERA for video, MICROPHONE for audio. Unset for data tracks. CAMERA and
+    """What it is said to show. Default: the device's own, else CAMERA for video, MICROPHONE for audio. Unset for data. CAMERA and
     SCREEN_SHARE are for video, MICROPHONE and SCREEN_SHARE_AUDIO for audio.
     """
     @_builtins.property
@@ -470,7 +1072,19 @@ class PublicationSpec(_message.Message):
 
     @_builtins.property
     def data(self) -> Global___DataInput:
-        """A data track."""
+        """Data of the server's own."""
+
+    @_builtins.property
+    def push(self) -> Global___PushInput:
+        """Frames that the caller streams with PushMedia."""
+
+    @_builtins.property
+    def device(self) -> Global___DeviceInput:
+        """A device of the participant's own client. Route CLIENT."""
+
+    @_builtins.property
+    def ingress(self) -> _ingress_pb2.IngressInput:
+        """What LiveKit Ingress pulls or accepts. Route INGRESS."""
 
     @_builtins.property
     def video(self) -> Global___VideoOptions:
@@ -486,6 +1100,18 @@ class PublicationSpec(_message.Message):
         who read the track.
         """
 
+    @_builtins.property
+    def data_options(self) -> Global___DataOptions:
+        """For data inputs only."""
+
+    @_builtins.property
+    def encryption(self) -> Global___EncryptionOptions:
+        """End-to-end encryption. HOSTED alone. Default: none."""
+
+    @_builtins.property
+    def fallback(self) -> Global___FallbackOptions:
+        """What is tried where publishing fails. HOSTED and CLIENT. Default: see the message."""
+
     def __init__(
         self,
         *,
@@ -493,21 +1119,103 @@ class PublicationSpec(_message.Message):
         tone: Global___ToneInput | None = ...,
         file: Global___FileInput | None = ...,
         data: Global___DataInput | None = ...,
+        push: Global___PushInput | None = ...,
+        device: Global___DeviceInput | None = ...,
+        ingress: _ingress_pb2.IngressInput | None = ...,
         name: _builtins.str = ...,
         source: _track_pb2.TrackSource.ValueType = ...,
         video: Global___VideoOptions | None = ...,
         audio: Global___AudioOptions | None = ...,
         metadata: _struct_pb2.Struct | None = ...,
+        data_options: Global___DataOptions | None = ...,
+        encryption: Global___EncryptionOptions | None = ...,
+        fallback: Global___FallbackOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "data", b"data", "file", b"file", "input", b"input", "metadata", b"metadata", "test_pattern", b"test_pattern", "tone", b"tone", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "data", b"data", "data_options", b"data_options", "device", b"device", "encryption", b"encryption", "fallback", b"fallback", "file", b"file", "ingress", b"ingress", "input", b"input", "metadata", b"metadata", "push", b"push", "test_pattern", b"test_pattern", "tone", b"tone", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "data", b"data", "file", b"file", "input", b"input", "metadata", b"metadata", "name", b"name", "source", b"source", "test_pattern", b"test_pattern", "tone", b"tone", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "data", b"data", "data_options", b"data_options", "device", b"device", "encryption", b"encryption", "fallback", b"fallback", "file", b"file", "ingress", b"ingress", "input", b"input", "metadata", b"metadata", "name", b"name", "push", b"push", "source", b"source", "test_pattern", b"test_pattern", "tone", b"tone", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["test_pattern", "tone", "file", "data"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["test_pattern", "tone", "file", "data", "push", "device", "ingress"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
 Global___PublicationSpec: _TypeAlias = PublicationSpec  # noqa: Y015
+
+@_typing.final
+class PublicationAttempt(_message.Message):
+    """One try to publish."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    VIDEO_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts the tries, from 1."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[Global___FallbackStep.ValueType]:
+        """The steps down from what was asked for. Empty: none."""
+
+    @_builtins.property
+    def video(self) -> Global___VideoOptions:
+        """What was tried. Video alone."""
+
+    @_builtins.property
+    def problem(self) -> _error_pb2.Problem:
+        """What went wrong. Absent where it did not fail."""
+
+    @_builtins.property
+    def audio(self) -> Global___AudioOptions:
+        """What was tried. Audio alone."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        steps: _abc.Iterable[Global___FallbackStep.ValueType] | None = ...,
+        video: Global___VideoOptions | None = ...,
+        problem: _error_pb2.Problem | None = ...,
+        audio: Global___AudioOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "begin_time", b"begin_time", "problem", b"problem", "video", b"video"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "begin_time", b"begin_time", "number", b"number", "problem", b"problem", "steps", b"steps", "video", b"video"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublicationAttempt: _TypeAlias = PublicationAttempt  # noqa: Y015
+
+@_typing.final
+class PublicationAttempts(_message.Message):
+    """The tries to publish what could not be published: a detail of PublishTrack's failure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublicationAttempt]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        attempts: _abc.Iterable[Global___PublicationAttempt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublicationAttempts: _TypeAlias = PublicationAttempts  # noqa: Y015
 
 @_typing.final
 class PublicationSid(_message.Message):
@@ -598,6 +1306,10 @@ class Publication(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CREATOR_IDENTITY_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
+    INGRESS_FIELD_NUMBER: _builtins.int
     publication_id: _builtins.str
     """Id of the publication, `PUB_...`."""
     room: _builtins.str
@@ -609,15 +1321,19 @@ class Publication(_message.Message):
     type: _track_pb2.TrackType.ValueType
     """Audio, video or data."""
     state: Global___PublicationState.ValueType
-    """Life cycle."""
+    """Life cycle. What is muted or degraded besides is told apart."""
     end_cause: Global___PublicationEndCause.ValueType
     """Why it ended. Unset before."""
     track_sid: _builtins.str
-    """SID of the track in the room. Empty unless LIVE."""
+    """SID of the track in the room. Empty unless LIVE, and always so for data messages, which have none."""
     muted: _builtins.bool
     """True while it is muted. Kept when the track is published again."""
     creator_identity: _builtins.str
     """Identity of the principal that asked for it. Empty where the server runs without authentication."""
+    degraded: Global___DegradedReason.ValueType
+    """Why it is less than what was asked for. Unset while it is not."""
+    consent: Global___Consent.ValueType
+    """Route CLIENT: what the client's user said to the last thing that was asked."""
     @_builtins.property
     def spec(self) -> Global___PublicationSpec:
         """What was asked for, with the defaults that were chosen filled in. Of a URL, what may be secret is left out: user, query
@@ -650,6 +1366,14 @@ class Publication(_message.Message):
         change. Absent for publications of an older version of this server.
         """
 
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublicationAttempt]:
+        """The tries to publish it, where one failed; oldest first. The latest 16."""
+
+    @_builtins.property
+    def ingress(self) -> _ingress_pb2.Ingress:
+        """Route INGRESS: the ingress."""
+
     def __init__(
         self,
         *,
@@ -670,10 +1394,14 @@ class Publication(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         creator_identity: _builtins.str = ...,
         creator: _access_pb2.Principal | None = ...,
+        degraded: Global___DegradedReason.ValueType = ...,
+        attempts: _abc.Iterable[Global___PublicationAttempt] | None = ...,
+        consent: Global___Consent.ValueType = ...,
+        ingress: _ingress_pb2.Ingress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "expire_time", b"expire_time", "problem", b"problem", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "expire_time", b"expire_time", "ingress", b"ingress", "problem", b"problem", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "creator_identity", b"creator_identity", "end_cause", b"end_cause", "expire_time", b"expire_time", "lineage", b"lineage", "moves", b"moves", "muted", b"muted", "participant_identity", b"participant_identity", "problem", b"problem", "publication_id", b"publication_id", "room", b"room", "route", b"route", "spec", b"spec", "state", b"state", "track_sid", b"track_sid", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "consent", b"consent", "create_time", b"create_time", "creator", b"creator", "creator_identity", b"creator_identity", "degraded", b"degraded", "end_cause", b"end_cause", "expire_time", b"expire_time", "ingress", b"ingress", "lineage", b"lineage", "moves", b"moves", "muted", b"muted", "participant_identity", b"participant_identity", "problem", b"problem", "publication_id", b"publication_id", "room", b"room", "route", b"route", "spec", b"spec", "state", b"state", "track_sid", b"track_sid", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -689,6 +1417,7 @@ class PublishTrackRequest(_message.Message):
     PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
     CREATE_ROOM_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     room: _builtins.str
@@ -699,6 +1428,10 @@ class PublishTrackRequest(_message.Message):
     """
     create_room: _builtins.bool
     """Create the room where it does not exist. Default: NOT_FOUND."""
+    route: Global___PublicationRoute.ValueType
+    """Who publishes. Default: CLIENT for a device, INGRESS for an ingress, else HOSTED. With CLIENT, `participant_identity` is
+    the participant whose client is asked, and it must be in the room with a companion.
+    """
     request_id: _builtins.str
     """Makes the call idempotent: up to 128 bytes of the caller's choice, unique among its calls."""
     validate_only: _builtins.bool
@@ -714,12 +1447,13 @@ class PublishTrackRequest(_message.Message):
         participant_identity: _builtins.str = ...,
         create_room: _builtins.bool = ...,
         spec: Global___PublicationSpec | None = ...,
+        route: Global___PublicationRoute.ValueType = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_room", b"create_room", "participant_identity", b"participant_identity", "request_id", b"request_id", "room", b"room", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_room", b"create_room", "participant_identity", b"participant_identity", "request_id", b"request_id", "room", b"room", "route", b"route", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -727,7 +1461,9 @@ Global___PublishTrackRequest: _TypeAlias = PublishTrackRequest  # noqa: Y015
 
 @_typing.final
 class PublishTrackResponse(_message.Message):
-    """How far the publication got before the deadline (10 s where the call has none). It stays asked for in any case."""
+    """How far the publication got before the deadline (10 s where the call has none). It stays asked for in any case. An ingress
+    of type RTMP or WHIP answers as soon as it is there to be sent to.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -736,8 +1472,9 @@ class PublishTrackResponse(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     stage: Global___Stage.ValueType
-    """REQUESTED: stored. ACKNOWLEDGED: the hosted session says that it is published. OBSERVED: the track is in the room.
-    Unset with `validate_only`.
+    """REQUESTED: stored. ACKNOWLEDGED: the hosted session or the client says that it is published, or LiveKit has created the
+    ingress. OBSERVED: the track is in the room. Unset with `validate_only`. Of pushed sound and pictures, which are
+    published with their first frame, the answer comes with ACKNOWLEDGED: a hosted session waits for that frame.
     """
     evidence: Global___Evidence.ValueType
     """Where it was seen. Set with OBSERVED."""
@@ -797,7 +1534,7 @@ Global___AppliedLimit: _TypeAlias = AppliedLimit  # noqa: Y015
 
 @_typing.final
 class UnpublishTrackRequest(_message.Message):
-    """Ends a publication."""
+    """Ends a publication, or takes any participant's track out of the room."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -805,6 +1542,8 @@ class UnpublishTrackRequest(_message.Message):
     PUBLICATION_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    TRACK_SID_FIELD_NUMBER: _builtins.int
+    RESTORE_PERMISSION_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     publication_id: _builtins.str
@@ -813,6 +1552,15 @@ class UnpublishTrackRequest(_message.Message):
     """Makes the call idempotent: up to 128 bytes of the caller's choice, unique among its calls."""
     validate_only: _builtins.bool
     """Check everything and do nothing; the answer says what would have happened."""
+    track_sid: _builtins.str
+    """SID of any participant's track, in the place of `publication_id`. The companion in the participant's client is asked
+    where there is one, else the permission to publish that source (or data) is taken away from the participant, which
+    takes all its other tracks of that source along. Of a track that this service publishes, the publication ends.
+    """
+    restore_permission: _builtins.bool
+    """Give the permission back once the track is gone, where it had to be taken away. The client may then publish again.
+    Default: it stays taken away.
+    """
     def __init__(
         self,
         *,
@@ -820,10 +1568,12 @@ class UnpublishTrackRequest(_message.Message):
         publication_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        track_sid: _builtins.str = ...,
+        restore_permission: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["publication_id", b"publication_id", "request_id", b"request_id", "room", b"room", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["publication_id", b"publication_id", "request_id", b"request_id", "restore_permission", b"restore_permission", "room", b"room", "track_sid", b"track_sid", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -838,15 +1588,26 @@ class UnpublishTrackResponse(_message.Message):
     PUBLICATION_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    ALSO_UNPUBLISHED_FIELD_NUMBER: _builtins.int
+    PERMISSION_RESTORED_FIELD_NUMBER: _builtins.int
     stage: Global___Stage.ValueType
-    """REQUESTED: stored. ACKNOWLEDGED: the hosted session has taken it away. OBSERVED: the track is gone from the room.
-    Unset with `validate_only`.
+    """REQUESTED: stored, or LiveKit took it. ACKNOWLEDGED: the hosted session or the companion has taken it away. OBSERVED: the
+    track is gone from the room. Unset with `validate_only`.
     """
     evidence: Global___Evidence.ValueType
     """Where it was seen. Set with OBSERVED."""
+    method: Global___UnpublishMethod.ValueType
+    """How it was done, or with `validate_only` would be."""
+    permission_restored: _builtins.bool
+    """Whether the permission that was taken away was given back. Absent where none was taken away."""
     @_builtins.property
     def publication(self) -> Global___Publication:
-        """The publication, ENDED. One that had ended before is shown as it was."""
+        """The publication, ENDED. One that had ended before is shown as it was. Absent for a `track_sid` that is no publication's."""
+
+    @_builtins.property
+    def also_unpublished(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SIDs of other tracks of the participant that went with it, or with `validate_only` would go."""
 
     def __init__(
         self,
@@ -854,12 +1615,17 @@ class UnpublishTrackResponse(_message.Message):
         publication: Global___Publication | None = ...,
         stage: Global___Stage.ValueType = ...,
         evidence: Global___Evidence.ValueType = ...,
+        method: Global___UnpublishMethod.ValueType = ...,
+        also_unpublished: _abc.Iterable[_builtins.str] | None = ...,
+        permission_restored: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["publication", b"publication"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_permission_restored", b"_permission_restored", "permission_restored", b"permission_restored", "publication", b"publication"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "publication", b"publication", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_permission_restored", b"_permission_restored", "also_unpublished", b"also_unpublished", "evidence", b"evidence", "method", b"method", "permission_restored", b"permission_restored", "publication", b"publication", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__permission_restored: _TypeAlias = _typing.Literal["permission_restored"]  # noqa: Y015
+    _WhichOneofArgType__permission_restored: _TypeAlias = _typing.Literal["_permission_restored", b"_permission_restored"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__permission_restored) -> _WhichOneofReturnType__permission_restored | None: ...
 
 Global___UnpublishTrackResponse: _TypeAlias = UnpublishTrackResponse  # noqa: Y015
 

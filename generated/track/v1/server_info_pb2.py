@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrack/v1/server_info.proto\x12\x08track.v1\x1a\x1egoogle/protobuf/duration.proto\"\x16\n\x14GetServerInfoRequest\"M\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\tsupported\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\tB\x0c\n\n_supported\"\xe1\x01\n\x06Limits\x12\x19\n\x11max_request_bytes\x18\x01 \x01(\x05\x12\x1b\n\x13max_events_per_room\x18\x02 \x01(\x05\x12\x15\n\rmax_page_size\x18\x03 \x01(\x05\x12\x36\n\x13min_report_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0c\x64\x65\x66\x61ult_wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x06quotas\x18\x06 \x03(\x0b\x32\x0f.track.v1.Quota\"I\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\x12#\n\x05scope\x18\x03 \x01(\x0e\x32\x14.track.v1.QuotaScope\"N\n\x0bLiveKitInfo\x12\x11\n\treachable\x18\x01 \x01(\x08\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x0b\n\x03url\x18\x04 \x01(\t\"m\n\x15PermissionServiceInfo\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x30\n\rmax_stale_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x92\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12%\n\tauth_mode\x18\x02 \x01(\x0e\x32\x12.track.v1.AuthMode\x12&\n\x07livekit\x18\x03 \x01(\x0b\x32\x15.track.v1.LiveKitInfo\x12#\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x11.track.v1.Feature\x12 \n\x06limits\x18\x05 \x01(\x0b\x32\x10.track.v1.Limits\x12\x15\n\rwatched_rooms\x18\x06 \x01(\x05\x12;\n\x12permission_service\x18\x07 \x01(\x0b\x32\x1f.track.v1.PermissionServiceInfo*d\n\x08\x41uthMode\x12\x19\n\x15\x41UTH_MODE_UNSPECIFIED\x10\x00\x12\x11\n\rAUTH_MODE_OFF\x10\x01\x12\x13\n\x0f\x41UTH_MODE_TOKEN\x10\x02\x12\x15\n\x11\x41UTH_MODE_SERVICE\x10\x03*\xdb\x01\n\nQuotaScope\x12\x1b\n\x17QUOTA_SCOPE_UNSPECIFIED\x10\x00\x12\x15\n\x11QUOTA_SCOPE_TRACK\x10\x01\x12\x1b\n\x17QUOTA_SCOPE_PARTICIPANT\x10\x02\x12\x19\n\x15QUOTA_SCOPE_PRINCIPAL\x10\x03\x12\x14\n\x10QUOTA_SCOPE_ROOM\x10\x04\x12\x16\n\x12QUOTA_SCOPE_SERVER\x10\x05\x12\x17\n\x13QUOTA_SCOPE_REQUEST\x10\x06\x12\x1a\n\x16QUOTA_SCOPE_CONNECTION\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrack/v1/server_info.proto\x12\x08track.v1\x1a\x1egoogle/protobuf/duration.proto\"\x16\n\x14GetServerInfoRequest\"M\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\tsupported\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\tB\x0c\n\n_supported\"\xe1\x01\n\x06Limits\x12\x19\n\x11max_request_bytes\x18\x01 \x01(\x05\x12\x1b\n\x13max_events_per_room\x18\x02 \x01(\x05\x12\x15\n\rmax_page_size\x18\x03 \x01(\x05\x12\x36\n\x13min_report_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0c\x64\x65\x66\x61ult_wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x06quotas\x18\x06 \x03(\x0b\x32\x0f.track.v1.Quota\"I\n\x05Quota\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\x12#\n\x05scope\x18\x03 \x01(\x0e\x32\x14.track.v1.QuotaScope\"N\n\x0bLiveKitInfo\x12\x11\n\treachable\x18\x01 \x01(\x08\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x0b\n\x03url\x18\x04 \x01(\t\"m\n\x15PermissionServiceInfo\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x30\n\rmax_stale_age\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"0\n\nControlKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\"\xbd\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12%\n\tauth_mode\x18\x02 \x01(\x0e\x32\x12.track.v1.AuthMode\x12&\n\x07livekit\x18\x03 \x01(\x0b\x32\x15.track.v1.LiveKitInfo\x12#\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x11.track.v1.Feature\x12 \n\x06limits\x18\x05 \x01(\x0b\x32\x10.track.v1.Limits\x12\x15\n\rwatched_rooms\x18\x06 \x01(\x05\x12;\n\x12permission_service\x18\x07 \x01(\x0b\x32\x1f.track.v1.PermissionServiceInfo\x12)\n\x0b\x63ontrol_key\x18\x08 \x01(\x0b\x32\x14.track.v1.ControlKey*d\n\x08\x41uthMode\x12\x19\n\x15\x41UTH_MODE_UNSPECIFIED\x10\x00\x12\x11\n\rAUTH_MODE_OFF\x10\x01\x12\x13\n\x0f\x41UTH_MODE_TOKEN\x10\x02\x12\x15\n\x11\x41UTH_MODE_SERVICE\x10\x03*\xdb\x01\n\nQuotaScope\x12\x1b\n\x17QUOTA_SCOPE_UNSPECIFIED\x10\x00\x12\x15\n\x11QUOTA_SCOPE_TRACK\x10\x01\x12\x1b\n\x17QUOTA_SCOPE_PARTICIPANT\x10\x02\x12\x19\n\x15QUOTA_SCOPE_PRINCIPAL\x10\x03\x12\x14\n\x10QUOTA_SCOPE_ROOM\x10\x04\x12\x16\n\x12QUOTA_SCOPE_SERVER\x10\x05\x12\x17\n\x13QUOTA_SCOPE_REQUEST\x10\x06\x12\x1a\n\x16QUOTA_SCOPE_CONNECTION\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'track.v1.server_info_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUTHMODE']._serialized_start=946
-  _globals['_AUTHMODE']._serialized_end=1046
-  _globals['_QUOTASCOPE']._serialized_start=1049
-  _globals['_QUOTASCOPE']._serialized_end=1268
+  _globals['_AUTHMODE']._serialized_start=1039
+  _globals['_AUTHMODE']._serialized_end=1139
+  _globals['_QUOTASCOPE']._serialized_start=1142
+  _globals['_QUOTASCOPE']._serialized_end=1361
   _globals['_GETSERVERINFOREQUEST']._serialized_start=72
   _globals['_GETSERVERINFOREQUEST']._serialized_end=94
   _globals['_FEATURE']._serialized_start=96
@@ -48,6 +48,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LIVEKITINFO']._serialized_end=556
   _globals['_PERMISSIONSERVICEINFO']._serialized_start=558
   _globals['_PERMISSIONSERVICEINFO']._serialized_end=667
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=670
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=944
+  _globals['_CONTROLKEY']._serialized_start=669
+  _globals['_CONTROLKEY']._serialized_end=717
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=720
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1037
 # @@protoc_insertion_point(module_scope)

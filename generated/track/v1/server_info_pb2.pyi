@@ -288,6 +288,32 @@ class PermissionServiceInfo(_message.Message):
 Global___PermissionServiceInfo: _TypeAlias = PermissionServiceInfo  # noqa: Y015
 
 @_typing.final
+class ControlKey(_message.Message):
+    """The key with which this service signs what it says to companions (track.control.v1)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Its id."""
+    public_key: _builtins.bytes
+    """Ed25519 public key (RFC 8032), 32 bytes."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlKey: _TypeAlias = ControlKey  # noqa: Y015
+
+@_typing.final
 class GetServerInfoResponse(_message.Message):
     """What this server is and can do."""
 
@@ -300,6 +326,7 @@ class GetServerInfoResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     WATCHED_ROOMS_FIELD_NUMBER: _builtins.int
     PERMISSION_SERVICE_FIELD_NUMBER: _builtins.int
+    CONTROL_KEY_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """This server's version."""
     auth_mode: Global___AuthMode.ValueType
@@ -322,6 +349,10 @@ class GetServerInfoResponse(_message.Message):
     def permission_service(self) -> Global___PermissionServiceInfo:
         """How the permission service is. Absent unless the auth mode is SERVICE."""
 
+    @_builtins.property
+    def control_key(self) -> Global___ControlKey:
+        """The key with which it signs what it says to companions."""
+
     def __init__(
         self,
         *,
@@ -332,10 +363,11 @@ class GetServerInfoResponse(_message.Message):
         limits: Global___Limits | None = ...,
         watched_rooms: _builtins.int = ...,
         permission_service: Global___PermissionServiceInfo | None = ...,
+        control_key: Global___ControlKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "livekit", b"livekit", "permission_service", b"permission_service"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["control_key", b"control_key", "limits", b"limits", "livekit", b"livekit", "permission_service", b"permission_service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_mode", b"auth_mode", "features", b"features", "limits", b"limits", "livekit", b"livekit", "permission_service", b"permission_service", "version", b"version", "watched_rooms", b"watched_rooms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_mode", b"auth_mode", "control_key", b"control_key", "features", b"features", "limits", b"limits", "livekit", b"livekit", "permission_service", b"permission_service", "version", b"version", "watched_rooms", b"watched_rooms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from track.v1 import access_pb2 as _access_pb2
 from track.v1 import publication_pb2 as _publication_pb2
+from track.v1 import server_info_pb2 as _server_info_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
 import sys
@@ -140,6 +141,7 @@ class CreateTrackTokenResponse(_message.Message):
     PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
     GRANTS_FIELD_NUMBER: _builtins.int
     BOUNDS_FIELD_NUMBER: _builtins.int
+    CONTROL_KEY_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """A LiveKit access token: joins the room through any LiveKit SDK, and calls this service for the one operation."""
     participant_identity: _builtins.str
@@ -158,6 +160,10 @@ class CreateTrackTokenResponse(_message.Message):
     def bounds(self) -> Global___PublishBounds:
         """The bounds within which this service publishes for it. Absent where there are none."""
 
+    @_builtins.property
+    def control_key(self) -> _server_info_pb2.ControlKey:
+        """The key with which this service signs what it says to the companion in the token's client."""
+
     def __init__(
         self,
         *,
@@ -166,10 +172,11 @@ class CreateTrackTokenResponse(_message.Message):
         participant_identity: _builtins.str = ...,
         grants: _access_pb2.Grants | None = ...,
         bounds: Global___PublishBounds | None = ...,
+        control_key: _server_info_pb2.ControlKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "expire_time", b"expire_time", "grants", b"grants"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "control_key", b"control_key", "expire_time", b"expire_time", "grants", b"grants"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "expire_time", b"expire_time", "grants", b"grants", "participant_identity", b"participant_identity", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "control_key", b"control_key", "expire_time", b"expire_time", "grants", b"grants", "participant_identity", b"participant_identity", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,6 +6,8 @@ import warnings
 from track.v1 import audit_pb2 as track_dot_v1_dot_audit__pb2
 from track.v1 import event_pb2 as track_dot_v1_dot_event__pb2
 from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
+from track.v1 import publication_update_pb2 as track_dot_v1_dot_publication__update__pb2
+from track.v1 import push_pb2 as track_dot_v1_dot_push__pb2
 from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
 from track.v1 import server_info_pb2 as track_dot_v1_dot_server__info__pb2
 from track.v1 import subscription_permission_pb2 as track_dot_v1_dot_subscription__permission__pb2
@@ -48,6 +50,21 @@ class TrackServiceStub:
                 '/track.v1.TrackService/PublishTrack',
                 request_serializer=track_dot_v1_dot_publication__pb2.PublishTrackRequest.SerializeToString,
                 response_deserializer=track_dot_v1_dot_publication__pb2.PublishTrackResponse.FromString,
+                _registered_method=True)
+        self.UpdatePublication = channel.unary_unary(
+                '/track.v1.TrackService/UpdatePublication',
+                request_serializer=track_dot_v1_dot_publication__update__pb2.UpdatePublicationRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_publication__update__pb2.UpdatePublicationResponse.FromString,
+                _registered_method=True)
+        self.RestartTrack = channel.unary_unary(
+                '/track.v1.TrackService/RestartTrack',
+                request_serializer=track_dot_v1_dot_publication__update__pb2.RestartTrackRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_publication__update__pb2.RestartTrackResponse.FromString,
+                _registered_method=True)
+        self.PushMedia = channel.stream_stream(
+                '/track.v1.TrackService/PushMedia',
+                request_serializer=track_dot_v1_dot_push__pb2.PushMediaRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_push__pb2.PushMediaResponse.FromString,
                 _registered_method=True)
         self.UnpublishTrack = channel.unary_unary(
                 '/track.v1.TrackService/UnpublishTrack',
@@ -143,15 +160,39 @@ class TrackServiceServicer:
     """
 
     def PublishTrack(self, request, context):
-        """Publishes a track from the server and keeps it published. Waits for the track to be in the room until a little
-        before the call's deadline (10 s where there is none) and tells how far it got.
+        """Publishes a track, from the server, by a participant's own client or by LiveKit Ingress, and keeps it published. Waits
+        for the track to be in the room until a little before the call's deadline (10 s where there is none) and tells how far
+        it got.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePublication(self, request, context):
+        """Changes what a publication publishes while it is live: on its track where that can be, else by a new track that is
+        received before the old one goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartTrack(self, request, context):
+        """Restarts a track that is stuck, as mildly as it can be. One restart a track at a time, and none within its cooldown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushMedia(self, request_iterator, context):
+        """Streams frames into a publication whose input is `push`. One stream a publication at a time, of a caller that may
+        publish as its participant: that participant itself, or an admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpublishTrack(self, request, context):
-        """Ends a publication.
+        """Ends a publication, or takes any participant's track out of the room.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -278,6 +319,21 @@ def add_TrackServiceServicer_to_server(servicer, server):
                     request_deserializer=track_dot_v1_dot_publication__pb2.PublishTrackRequest.FromString,
                     response_serializer=track_dot_v1_dot_publication__pb2.PublishTrackResponse.SerializeToString,
             ),
+            'UpdatePublication': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePublication,
+                    request_deserializer=track_dot_v1_dot_publication__update__pb2.UpdatePublicationRequest.FromString,
+                    response_serializer=track_dot_v1_dot_publication__update__pb2.UpdatePublicationResponse.SerializeToString,
+            ),
+            'RestartTrack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartTrack,
+                    request_deserializer=track_dot_v1_dot_publication__update__pb2.RestartTrackRequest.FromString,
+                    response_serializer=track_dot_v1_dot_publication__update__pb2.RestartTrackResponse.SerializeToString,
+            ),
+            'PushMedia': grpc.stream_stream_rpc_method_handler(
+                    servicer.PushMedia,
+                    request_deserializer=track_dot_v1_dot_push__pb2.PushMediaRequest.FromString,
+                    response_serializer=track_dot_v1_dot_push__pb2.PushMediaResponse.SerializeToString,
+            ),
             'UnpublishTrack': grpc.unary_unary_rpc_method_handler(
                     servicer.UnpublishTrack,
                     request_deserializer=track_dot_v1_dot_publication__pb2.UnpublishTrackRequest.FromString,
@@ -394,6 +450,87 @@ class TrackService:
             '/track.v1.TrackService/PublishTrack',
             track_dot_v1_dot_publication__pb2.PublishTrackRequest.SerializeToString,
             track_dot_v1_dot_publication__pb2.PublishTrackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePublication(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/UpdatePublication',
+            track_dot_v1_dot_publication__update__pb2.UpdatePublicationRequest.SerializeToString,
+            track_dot_v1_dot_publication__update__pb2.UpdatePublicationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartTrack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/RestartTrack',
+            track_dot_v1_dot_publication__update__pb2.RestartTrackRequest.SerializeToString,
+            track_dot_v1_dot_publication__update__pb2.RestartTrackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushMedia(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/track.v1.TrackService/PushMedia',
+            track_dot_v1_dot_push__pb2.PushMediaRequest.SerializeToString,
+            track_dot_v1_dot_push__pb2.PushMediaResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,8 @@ from grpc import aio as _aio
 from track.v1 import audit_pb2 as _audit_pb2
 from track.v1 import event_pb2 as _event_pb2
 from track.v1 import publication_pb2 as _publication_pb2
+from track.v1 import publication_update_pb2 as _publication_update_pb2
+from track.v1 import push_pb2 as _push_pb2
 from track.v1 import quality_pb2 as _quality_pb2
 from track.v1 import server_info_pb2 as _server_info_pb2
 from track.v1 import subscription_permission_pb2 as _subscription_permission_pb2
@@ -44,11 +46,22 @@ class TrackServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrackServiceAsyncStub: ...
     PublishTrack: _grpc.UnaryUnaryMultiCallable[_publication_pb2.PublishTrackRequest, _publication_pb2.PublishTrackResponse]
-    """Publishes a track from the server and keeps it published. Waits for the track to be in the room until a little
-    before the call's deadline (10 s where there is none) and tells how far it got.
+    """Publishes a track, from the server, by a participant's own client or by LiveKit Ingress, and keeps it published. Waits
+    for the track to be in the room until a little before the call's deadline (10 s where there is none) and tells how far
+    it got.
+    """
+    UpdatePublication: _grpc.UnaryUnaryMultiCallable[_publication_update_pb2.UpdatePublicationRequest, _publication_update_pb2.UpdatePublicationResponse]
+    """Changes what a publication publishes while it is live: on its track where that can be, else by a new track that is
+    received before the old one goes.
+    """
+    RestartTrack: _grpc.UnaryUnaryMultiCallable[_publication_update_pb2.RestartTrackRequest, _publication_update_pb2.RestartTrackResponse]
+    """Restarts a track that is stuck, as mildly as it can be. One restart a track at a time, and none within its cooldown."""
+    PushMedia: _grpc.StreamStreamMultiCallable[_push_pb2.PushMediaRequest, _push_pb2.PushMediaResponse]
+    """Streams frames into a publication whose input is `push`. One stream a publication at a time, of a caller that may
+    publish as its participant: that participant itself, or an admin.
     """
     UnpublishTrack: _grpc.UnaryUnaryMultiCallable[_publication_pb2.UnpublishTrackRequest, _publication_pb2.UnpublishTrackResponse]
-    """Ends a publication."""
+    """Ends a publication, or takes any participant's track out of the room."""
     GetPublication: _grpc.UnaryUnaryMultiCallable[_publication_pb2.GetPublicationRequest, _publication_pb2.GetPublicationResponse]
     """Shows a publication with its lineage of SIDs."""
     ListPublications: _grpc.UnaryUnaryMultiCallable[_publication_pb2.ListPublicationsRequest, _publication_pb2.ListPublicationsResponse]
@@ -93,11 +106,22 @@ class TrackServiceAsyncStub(TrackServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PublishTrack: _aio.UnaryUnaryMultiCallable[_publication_pb2.PublishTrackRequest, _publication_pb2.PublishTrackResponse]  # type: ignore[assignment]
-    """Publishes a track from the server and keeps it published. Waits for the track to be in the room until a little
-    before the call's deadline (10 s where there is none) and tells how far it got.
+    """Publishes a track, from the server, by a participant's own client or by LiveKit Ingress, and keeps it published. Waits
+    for the track to be in the room until a little before the call's deadline (10 s where there is none) and tells how far
+    it got.
+    """
+    UpdatePublication: _aio.UnaryUnaryMultiCallable[_publication_update_pb2.UpdatePublicationRequest, _publication_update_pb2.UpdatePublicationResponse]  # type: ignore[assignment]
+    """Changes what a publication publishes while it is live: on its track where that can be, else by a new track that is
+    received before the old one goes.
+    """
+    RestartTrack: _aio.UnaryUnaryMultiCallable[_publication_update_pb2.RestartTrackRequest, _publication_update_pb2.RestartTrackResponse]  # type: ignore[assignment]
+    """Restarts a track that is stuck, as mildly as it can be. One restart a track at a time, and none within its cooldown."""
+    PushMedia: _aio.StreamStreamMultiCallable[_push_pb2.PushMediaRequest, _push_pb2.PushMediaResponse]  # type: ignore[assignment]
+    """Streams frames into a publication whose input is `push`. One stream a publication at a time, of a caller that may
+    publish as its participant: that participant itself, or an admin.
     """
     UnpublishTrack: _aio.UnaryUnaryMultiCallable[_publication_pb2.UnpublishTrackRequest, _publication_pb2.UnpublishTrackResponse]  # type: ignore[assignment]
-    """Ends a publication."""
+    """Ends a publication, or takes any participant's track out of the room."""
     GetPublication: _aio.UnaryUnaryMultiCallable[_publication_pb2.GetPublicationRequest, _publication_pb2.GetPublicationResponse]  # type: ignore[assignment]
     """Shows a publication with its lineage of SIDs."""
     ListPublications: _aio.UnaryUnaryMultiCallable[_publication_pb2.ListPublicationsRequest, _publication_pb2.ListPublicationsResponse]  # type: ignore[assignment]
@@ -145,8 +169,37 @@ class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _publication_pb2.PublishTrackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_publication_pb2.PublishTrackResponse, _abc.Awaitable[_publication_pb2.PublishTrackResponse]]:
-        """Publishes a track from the server and keeps it published. Waits for the track to be in the room until a little
-        before the call's deadline (10 s where there is none) and tells how far it got.
+        """Publishes a track, from the server, by a participant's own client or by LiveKit Ingress, and keeps it published. Waits
+        for the track to be in the room until a little before the call's deadline (10 s where there is none) and tells how far
+        it got.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdatePublication(
+        self,
+        request: _publication_update_pb2.UpdatePublicationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_publication_update_pb2.UpdatePublicationResponse, _abc.Awaitable[_publication_update_pb2.UpdatePublicationResponse]]:
+        """Changes what a publication publishes while it is live: on its track where that can be, else by a new track that is
+        received before the old one goes.
+        """
+
+    @_abc_1.abstractmethod
+    def RestartTrack(
+        self,
+        request: _publication_update_pb2.RestartTrackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_publication_update_pb2.RestartTrackResponse, _abc.Awaitable[_publication_update_pb2.RestartTrackResponse]]:
+        """Restarts a track that is stuck, as mildly as it can be. One restart a track at a time, and none within its cooldown."""
+
+    @_abc_1.abstractmethod
+    def PushMedia(
+        self,
+        request_iterator: _MaybeAsyncIterator[_push_pb2.PushMediaRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_push_pb2.PushMediaResponse], _abc.AsyncIterator[_push_pb2.PushMediaResponse]]:
+        """Streams frames into a publication whose input is `push`. One stream a publication at a time, of a caller that may
+        publish as its participant: that participant itself, or an admin.
         """
 
     @_abc_1.abstractmethod
@@ -155,7 +208,7 @@ class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _publication_pb2.UnpublishTrackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_publication_pb2.UnpublishTrackResponse, _abc.Awaitable[_publication_pb2.UnpublishTrackResponse]]:
-        """Ends a publication."""
+        """Ends a publication, or takes any participant's track out of the room."""
 
     @_abc_1.abstractmethod
     def GetPublication(

@@ -21,7 +21,7 @@ from track_server.access.question import Question, Touch
 from track_server.access.service_mode.asking import Answer, Asking, sentence
 from track_server.access.service_mode.decisions import Decision, Decisions
 from track_server.access.service_mode.following import Following
-from track_server.access.service_mode.metrics import PermissionCounts, PermissionMetrics
+from track_server.access.service_mode.metrics import PermissionClientMetrics, PermissionCounts
 from track_server.access.service_mode.reports import Reports
 from track_server.config import Settings
 from track_server.errors import PermissionDenied, PermissionsChanging, PermissionServiceUnavailable, TrackError
@@ -201,7 +201,7 @@ async def service_access(
         async with ServiceAccess(
             client, keeping, on_change=on_change, time_left=time_left, request_id=request_id
         ) as access:
-            PermissionMetrics(
+            PermissionClientMetrics(
                 registry, access.counts, connected=lambda: access.connected, entries=lambda: access.entries
             )
             yield access

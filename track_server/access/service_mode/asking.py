@@ -160,7 +160,7 @@ class Asking:
                 # It may be one of a service that was there before; without it the newest counts.
                 self.token = ""
         finally:
-            self._counts.took(self._clock() - asked)
+            self._counts.durations.took(self._clock() - asked)
             self._told(answers)
             for flight, answer in zip(flights, answers, strict=True):
                 self._settle(flight, answer, asked)

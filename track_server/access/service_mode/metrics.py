@@ -1,6 +1,5 @@
 """How the permission service does, for Prometheus."""
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,8 +9,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-# Upper bounds in seconds: a service on the same machine takes 1 ms, and none may take longer than 30 s.
-_BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+from track_server.histogram import Durations
+
 _OUTCOMES: Final = ("allowed", "denied", "unavailable", "malformed")
 
 
@@ -25,20 +24,15 @@ class PermissionCounts:
     reports_sent: int = 0
     reports_dropped: int = 0
     checks: Counter[str] = field(default_factory=Counter)
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS_S) + 1))
-    seconds: float = 0.0
+    durations: Durations = field(default_factory=Durations)
+    """Of the calls of the service."""
 
     def answered(self, outcome: str) -> None:
         """A question ended: allowed, denied, unavailable, malformed."""
         self.checks[outcome] += 1
 
-    def took(self, seconds: float) -> None:
-        """A call of the service ended after so long."""
-        self.buckets[bisect_left(_BOUNDS_S, seconds)] += 1
-        self.seconds += seconds
 
-
-class PermissionMetrics(Collector):
+class PermissionClientMetrics(Collector):
     """Registers itself with the registry, which reads it at every scrape."""
 
     def __init__(
@@ -75,17 +69,9 @@ class PermissionMetrics(Collector):
             "track_permission_stale_allows", "Allows that stood in for an answer that did not come.", value=counts.stale
         )
         seconds = HistogramMetricFamily("track_permission_decision_seconds", "How long the service took.")
-        seconds.add_metric((), *self._histogram())
+        counts.durations.add_to(seconds)
         yield seconds
         reports = CounterMetricFamily("track_permission_reports", "Disagreements to report.", labels=("outcome",))
         reports.add_metric(("sent",), counts.reports_sent)
         reports.add_metric(("dropped",), counts.reports_dropped)
         yield reports
-
-    def _histogram(self) -> tuple[list[tuple[str, float]], float]:
-        buckets: list[tuple[str, float]] = []
-        total = 0
-        for bound, number in zip((*map(str, _BOUNDS_S), "+Inf"), list(self._counts.buckets), strict=True):
-            total += number
-            buckets.append((bound, total))
-        return buckets, self._counts.seconds

@@ -15,6 +15,11 @@ class DataFrames:
         self._padding = bytes(max(0, (frame_bytes or DEFAULT_FRAME_BYTES) - _HEADER.size))
         self._number = 0
 
+    def change(self, payload: bytes, frame_bytes: int) -> None:
+        """What the next frames are like; numbers go on."""
+        self._payload = payload
+        self._padding = bytes(max(0, (frame_bytes or DEFAULT_FRAME_BYTES) - _HEADER.size))
+
     def next_frame(self, time_us: int) -> bytes:
         """The next frame; `time_us` is now, in microseconds since 1970 UTC."""
         if self._payload:

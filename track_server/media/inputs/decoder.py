@@ -22,7 +22,8 @@ AUDIO_CHUNK_SAMPLES: Final = SAMPLE_RATE // 50
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """A picture (I420, the decoder's size) or 20 ms of sound (48 kHz, mono, signed 16 bit; the last may be shorter).
+    """A picture (I420, the decoder's size) or 20 ms of sound (48 kHz, signed 16 bit, channels interleaved; the last may
+    be shorter).
 
     `position_s`: when it is due, in seconds after the beginning of the file. `duration_s`: how long it lasts.
     """
@@ -112,23 +113,31 @@ class VideoDecoder(_FileDecoder):
 
 
 class AudioDecoder(_FileDecoder):
-    """Sound at 48 kHz, mono, in chunks of 20 ms."""
+    """Sound at 48 kHz, in chunks of 20 ms, mixed to one channel or two."""
 
-    def __init__(self, media: mediafile.ResolvedMedia) -> None:
+    def __init__(self, media: mediafile.ResolvedMedia, channels: int = 1) -> None:
+        self._layout = "stereo" if channels == 2 else "mono"
+        self._sample_bytes = 2 * channels
         super().__init__(media, "audio")
 
     def _decode(self) -> Iterator[Chunk]:
-        resampler = AudioResampler("s16", "mono", SAMPLE_RATE, AUDIO_CHUNK_SAMPLES)
+        resampler = AudioResampler("s16", self._layout, SAMPLE_RATE, AUDIO_CHUNK_SAMPLES)
         for frame in self._container.decode(self._stream):
             assert isinstance(frame, AudioFrame)
             # The resampler refuses frames whose times go backwards or are missing, which damaged files have.
             if frame.pts is None:
                 frame.pts, frame.time_base = 0, Fraction(1, frame.sample_rate)
-            yield from self._late_enough(resampler.resample(frame))
-        yield from self._late_enough(resampler.resample(None))
+            yield from self._within(resampler.resample(frame))
+        yield from self._within(resampler.resample(None))
 
-    def _late_enough(self, frames: list[AudioFrame]) -> Iterator[Chunk]:
+    def _within(self, frames: list[AudioFrame]) -> Iterator[Chunk]:
+        """To the sample: codecs pad what they encode, and with every round of a loop it would be later by that."""
         for frame in frames:
             position_s = (frame.time or 0.0) - self._start_s
-            if position_s >= self._from_s - AUDIO_CHUNK_SAMPLES / SAMPLE_RATE:
-                yield Chunk(position_s, frame.samples / SAMPLE_RATE, frame.to_ndarray().tobytes())
+            skipped = max(0, round((self._from_s - position_s) * SAMPLE_RATE))
+            end = frame.samples
+            if self.duration_s is not None:
+                end = min(end, round((self.duration_s - position_s) * SAMPLE_RATE))
+            if skipped < end:
+                samples = frame.to_ndarray().tobytes()[skipped * self._sample_bytes : end * self._sample_bytes]
+                yield Chunk(position_s + skipped / SAMPLE_RATE, (end - skipped) / SAMPLE_RATE, samples)

@@ -21,21 +21,37 @@ _TOO_LATE_S: Final = 0.5
 class Player:
     """One stream of a file. `open` first, then `play`, then `aclose`."""
 
-    def __init__(self, open_decoder: Callable[[], Decoder], timeline: Timeline, loop: bool, lead_s: float) -> None:
-        """`open_decoder` blocks and is called in a thread. `lead_s`: chunks are handed out so many seconds early."""
+    def __init__(
+        self,
+        open_decoder: Callable[[], Decoder],
+        timeline: Timeline,
+        loop: bool,
+        lead_s: float,
+        offset_s: float = 0.0,
+    ) -> None:
+        """`open_decoder` blocks and is called in a thread. `lead_s`: chunks are handed out so many seconds early.
+
+        `offset_s`: where in the file it begins the first time; its time line begins there.
+        """
         self._open_decoder = open_decoder
         self._timeline = timeline
-        self._loop = loop
+        self.loop = loop
+        """Whether it begins again at its end; may be changed while it plays."""
         self._lead_s = lead_s
+        self._offset_s = offset_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoder")
         self._decoder: Decoder | None = None
         self.first: Chunk | None = None
-        """The first chunk of the file, once it is open."""
+        """The first chunk that is played, once the file is open."""
 
     async def open(self) -> None:
-        """Open the file and decode its beginning. Raises MediaNotFound, MediaInvalid."""
+        """Open the file and decode what comes first. Raises MediaNotFound, MediaInvalid, InvalidField."""
         self._decoder = await self._in_thread(self._open_decoder)
+        if self._offset_s:
+            await self._in_thread(self._decoder.seek, self._offset_s)
         self.first = await self._in_thread(self._decoder.next)
+        if self.first is None and self._offset_s:
+            raise errors.InvalidField("the media ends before start_offset", field="file.start_offset")
         if self.first is None:
             raise errors.MediaInvalid("the media has nothing to play", field="file.uri")
 
@@ -49,7 +65,8 @@ class Player:
 
     async def play(self, emit: Callable[[Chunk], Awaitable[None]]) -> None:
         """Hand out chunks in real time until the file ends, or for ever if it loops. Raises MediaInvalid."""
-        end = epoch = self._timeline.start()
+        # As if it had begun to play so much earlier.
+        end = epoch = self._timeline.start() - self._offset_s
         queue: asyncio.Queue[Chunk | errors.TrackError | None] = asyncio.Queue(_AHEAD_CHUNKS)
         reader = asyncio.create_task(self._read_ahead(queue, time.monotonic() - epoch), name="player-reader")
         try:
@@ -81,10 +98,10 @@ class Player:
         assert self.first is not None
         decoder, first, base_s = self._decoder, self.first, 0.0
         period_s = decoder.duration_s
-        if self._loop and period_s and elapsed_s >= period_s:
+        if self.loop and period_s and elapsed_s >= period_s:
             base_s = elapsed_s // period_s * period_s
         following: Chunk | None = first
-        if elapsed_s - base_s > first.duration_s:
+        if base_s or elapsed_s > first.position_s + first.duration_s:
             await self._in_thread(decoder.seek, elapsed_s - base_s)
             following = await self._in_thread(decoder.next)
         while True:
@@ -93,7 +110,7 @@ class Player:
                 end_s = max(end_s, following.position_s + following.duration_s)
                 await queue.put(Chunk(base_s + following.position_s, following.duration_s, following.data))
                 following = await self._in_thread(decoder.next)
-            if not self._loop:
+            if not self.loop:
                 return
             base_s += max(period_s or end_s, first.duration_s)
             await self._in_thread(decoder.seek, 0.0)

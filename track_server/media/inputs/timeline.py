@@ -14,6 +14,10 @@ class Beat:
         self._interval_s = 1 / rate
         self._next = 0.0
 
+    def pace(self, rate: float) -> None:
+        """From the next moment on it is `rate`."""
+        self._interval_s = 1 / rate
+
     async def next(self) -> None:
         """Wait for the next moment."""
         now = time.monotonic()
@@ -26,35 +30,42 @@ class Beat:
 
 
 class Timeline:
-    """When position 0 of a file was played first, for all that is played of it: so they are in sync."""
+    """When the beginning was played first, for all that is played of a file: so they are in sync."""
 
     def __init__(self) -> None:
         self._epoch: float | None = None
 
     def start(self) -> float:
-        """The moment of position 0 (`time.monotonic` seconds): now, where nobody has started it before."""
+        """The moment of the beginning (`time.monotonic` seconds): now, where nobody has started it before."""
         if self._epoch is None:
             self._epoch = time.monotonic()
         return self._epoch
 
+    def anchor(self, position_s: float, now: float) -> float:
+        """The moment of the beginning, from which `position_s` is played `now` where nobody has started it before."""
+        if self._epoch is None:
+            self._epoch = now - position_s
+        return self._epoch
+
 
 class Timelines:
-    """The time lines of a session by URI. One lasts as long as anybody holds it."""
+    """The time lines of a session by URI and offset. One lasts as long as anybody holds it."""
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[Timeline, int]] = {}
+        self._held: dict[tuple[str, float], tuple[Timeline, int]] = {}
 
     @contextlib.contextmanager
-    def hold(self, uri: str) -> Iterator[Timeline]:
-        """The time line of `uri`, held while the context lasts."""
-        timeline, holders = self._held.get(uri, (Timeline(), 0))
-        self._held[uri] = (timeline, holders + 1)
+    def hold(self, uri: str, offset_s: float = 0.0) -> Iterator[Timeline]:
+        """The time line of what is played of `uri` from `offset_s` on, held while the context lasts."""
+        key = uri, offset_s
+        timeline, holders = self._held.get(key, (Timeline(), 0))
+        self._held[key] = (timeline, holders + 1)
         try:
             yield timeline
         finally:
-            timeline, holders = self._held.pop(uri)
+            timeline, holders = self._held.pop(key)
             if holders > 1:
-                self._held[uri] = (timeline, holders - 1)
+                self._held[key] = (timeline, holders - 1)
 
 
 async def sleep_until(moment: float) -> None:

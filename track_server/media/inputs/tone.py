@@ -10,18 +10,26 @@ FRAME_SAMPLES: Final = SAMPLE_RATE // 100
 
 
 class Tone:
-    """A sine of `frequency_hz` at `level_dbfs` (0 is a full-scale sine), 48 kHz, mono, signed 16 bit, native order."""
+    """A sine of `frequency_hz` at `level_dbfs` (0 is a full-scale sine), 48 kHz, signed 16 bit, native order.
 
-    def __init__(self, frequency_hz: float, level_dbfs: float) -> None:
+    It is the same in all `channels`, which are interleaved.
+    """
+
+    def __init__(self, frequency_hz: float, level_dbfs: float, channels: int = 1) -> None:
+        self._channels = channels
+        self._phase = 0.0
+        self.change(frequency_hz, level_dbfs)
+
+    def change(self, frequency_hz: float, level_dbfs: float) -> None:
+        """What the next frames are, in phase with those before."""
         self._step = 2 * np.pi * frequency_hz / SAMPLE_RATE
         self._amplitude = 32767 * 10 ** (level_dbfs / 20)
         self._offsets = np.arange(FRAME_SAMPLES) * self._step
-        self._phase = 0.0
 
     def next_frame(self) -> bytes:
         """The next 10 ms, in phase with the frame before."""
         samples = np.sin(self._offsets + self._phase) * self._amplitude
         # Kept small: the phase of hours would lose precision.
         self._phase = (self._phase + FRAME_SAMPLES * self._step) % (2 * np.pi)
-        frame: bytes = samples.round().astype(np.int16).tobytes()
+        frame: bytes = np.repeat(samples.round().astype(np.int16), self._channels).tobytes()
         return frame

@@ -76,6 +76,8 @@ class _SessionEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sess
     """LiveKit could not be reached, or the connection broke and did not come back."""
     SESSION_END_REASON_WORKER_STOPPING: _SessionEndReason.ValueType  # 6
     """The worker shuts down."""
+    SESSION_END_REASON_OTHER_ROOM: _SessionEndReason.ValueType  # 7
+    """The room that it joined is not the one that was meant: that was deleted, or lost with LiveKit."""
 
 class SessionEndReason(_SessionEndReason, metaclass=_SessionEndReasonEnumTypeWrapper):
     """Why a session ended."""
@@ -94,12 +96,14 @@ SESSION_END_REASON_CONNECTION_LOST: SessionEndReason.ValueType  # 5
 """LiveKit could not be reached, or the connection broke and did not come back."""
 SESSION_END_REASON_WORKER_STOPPING: SessionEndReason.ValueType  # 6
 """The worker shuts down."""
+SESSION_END_REASON_OTHER_ROOM: SessionEndReason.ValueType  # 7
+"""The room that it joined is not the one that was meant: that was deleted, or lost with LiveKit."""
 Global___SessionEndReason: _TypeAlias = SessionEndReason  # noqa: Y015
 
 @_typing.final
 class SessionTicket(_message.Message):
-    """What a dispatched job is told, as JSON in the metadata of LiveKit's agent dispatch. Nothing in it is secret: admins
-    of the room can read it.
+    """What a media worker is told that is to host a session, as JSON: by the server that started it, or in the metadata of
+    LiveKit's agent dispatch. Nothing in it is secret: admins of the room can read it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -108,6 +112,10 @@ class SessionTicket(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
     SERVER_ADDRESS_FIELD_NUMBER: _builtins.int
+    ENCRYPTED_FIELD_NUMBER: _builtins.int
+    ROOM_SID_FIELD_NUMBER: _builtins.int
+    STEREO_FIELD_NUMBER: _builtins.int
+    ELSEWHERE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session: one hosted participant of one room."""
     generation: _builtins.int
@@ -116,6 +124,16 @@ class SessionTicket(_message.Message):
     """Identity under which the participant joins."""
     server_address: _builtins.str
     """`host:port` of the server's MediaService."""
+    encrypted: _builtins.bool
+    """End-to-end encrypted: the session joins once the server has told it the key."""
+    room_sid: _builtins.str
+    """SID of the room that is meant. A session that finds itself in another one, which was made since, leaves it with
+    ROOM_CLOSED. Empty: whatever room has the name.
+    """
+    stereo: _builtins.bool
+    """The session joins so that it can publish sound in two channels."""
+    elsewhere: _builtins.bool
+    """The process that hosts the session does not answer: another one is to."""
     def __init__(
         self,
         *,
@@ -123,10 +141,14 @@ class SessionTicket(_message.Message):
         generation: _builtins.int = ...,
         participant_identity: _builtins.str = ...,
         server_address: _builtins.str = ...,
+        encrypted: _builtins.bool = ...,
+        room_sid: _builtins.str = ...,
+        stereo: _builtins.bool = ...,
+        elsewhere: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "participant_identity", b"participant_identity", "server_address", b"server_address", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elsewhere", b"elsewhere", "encrypted", b"encrypted", "generation", b"generation", "participant_identity", b"participant_identity", "room_sid", b"room_sid", "server_address", b"server_address", "session_id", b"session_id", "stereo", b"stereo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -192,12 +214,17 @@ class SessionHello(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
     TRACKS_FIELD_NUMBER: _builtins.int
+    FULL_AT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """From the ticket."""
     generation: _builtins.int
     """From the ticket."""
     worker_id: _builtins.str
     """LiveKit's id of the worker that runs it."""
+    full_at: _builtins.int
+    """The worker declines the session, because it hosts as many as it takes: this is the number. It says no more. 0: it does
+    not decline.
+    """
     @_builtins.property
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostedTrackReport]:
         """What it publishes already. Empty, except where it lost the server and comes back."""
@@ -209,10 +236,11 @@ class SessionHello(_message.Message):
         generation: _builtins.int = ...,
         worker_id: _builtins.str = ...,
         tracks: _abc.Iterable[Global___HostedTrackReport] | None = ...,
+        full_at: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "session_id", b"session_id", "tracks", b"tracks", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full_at", b"full_at", "generation", b"generation", "session_id", b"session_id", "tracks", b"tracks", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -228,12 +256,29 @@ class HostedTrackReport(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     TRACK_SID_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    PREVIOUS_TRACK_SID_FIELD_NUMBER: _builtins.int
+    GAP_MS_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     publication_id: _builtins.str
     """The publication."""
     state: Global___HostedTrackState.ValueType
     """Its state."""
     track_sid: _builtins.str
     """Its SID while PUBLISHED."""
+    attempt: _builtins.int
+    """The `attempt` that it is about."""
+    previous_track_sid: _builtins.str
+    """SID of the track of an earlier attempt that is still there, by `keep_previous`. Empty: none."""
+    gap_ms: _builtins.float
+    """Time between the last frame sent of the earlier attempt's track and the first of this one, in milliseconds; 0 where this
+    one came first. Absent before the earlier one is gone, and where it was not measured.
+    """
+    change: _builtins.int
+    """The `change` that it has taken over."""
+    digest: _builtins.bytes
+    """Of what was desired of its media, in SessionHello: a server that comes back sees whether it wants something else now."""
     @_builtins.property
     def problem(self) -> _error_pb2.Problem:
         """Why it failed."""
@@ -245,12 +290,19 @@ class HostedTrackReport(_message.Message):
         state: Global___HostedTrackState.ValueType = ...,
         track_sid: _builtins.str = ...,
         problem: _error_pb2.Problem | None = ...,
+        attempt: _builtins.int = ...,
+        previous_track_sid: _builtins.str = ...,
+        gap_ms: _builtins.float | None = ...,
+        change: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gap_ms", b"_gap_ms", "gap_ms", b"gap_ms", "problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "publication_id", b"publication_id", "state", b"state", "track_sid", b"track_sid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gap_ms", b"_gap_ms", "attempt", b"attempt", "change", b"change", "digest", b"digest", "gap_ms", b"gap_ms", "previous_track_sid", b"previous_track_sid", "problem", b"problem", "publication_id", b"publication_id", "state", b"state", "track_sid", b"track_sid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__gap_ms: _TypeAlias = _typing.Literal["gap_ms"]  # noqa: Y015
+    _WhichOneofArgType__gap_ms: _TypeAlias = _typing.Literal["_gap_ms", b"_gap_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gap_ms) -> _WhichOneofReturnType__gap_ms | None: ...
 
 Global___HostedTrackReport: _TypeAlias = HostedTrackReport  # noqa: Y015
 
@@ -396,6 +448,7 @@ class RtpStreamStats(_message.Message):
     JITTER_MS_FIELD_NUMBER: _builtins.int
     RTT_MS_FIELD_NUMBER: _builtins.int
     REMOTE_TIME_FIELD_NUMBER: _builtins.int
+    KEY_FRAMES_ENCODED_FIELD_NUMBER: _builtins.int
     ssrc: _builtins.int
     """Synchronisation source. A new one begins new counters."""
     rid: _builtins.str
@@ -426,6 +479,8 @@ class RtpStreamStats(_message.Message):
     """remote-inbound-rtp jitter, in milliseconds."""
     rtt_ms: _builtins.float
     """remote-inbound-rtp roundTripTime, in milliseconds."""
+    key_frames_encoded: _builtins.int
+    """keyFramesEncoded. Video."""
     @_builtins.property
     def remote_time(self) -> _timestamp_pb2.Timestamp:
         """Timestamp of the remote-inbound-rtp reading."""
@@ -449,10 +504,11 @@ class RtpStreamStats(_message.Message):
         jitter_ms: _builtins.float | None = ...,
         rtt_ms: _builtins.float | None = ...,
         remote_time: _timestamp_pb2.Timestamp | None = ...,
+        key_frames_encoded: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_sent", b"_bytes_sent", "_frame_height", b"_frame_height", "_frame_width", b"_frame_width", "_frames_sent", b"_frames_sent", "_jitter_ms", b"_jitter_ms", "_nack_count", b"_nack_count", "_packets_lost", b"_packets_lost", "_packets_sent", b"_packets_sent", "_pli_count", b"_pli_count", "_retransmitted_bytes_sent", b"_retransmitted_bytes_sent", "_retransmitted_packets_sent", b"_retransmitted_packets_sent", "_rtt_ms", b"_rtt_ms", "bytes_sent", b"bytes_sent", "frame_height", b"frame_height", "frame_width", b"frame_width", "frames_sent", b"frames_sent", "jitter_ms", b"jitter_ms", "nack_count", b"nack_count", "packets_lost", b"packets_lost", "packets_sent", b"packets_sent", "pli_count", b"pli_count", "remote_time", b"remote_time", "retransmitted_bytes_sent", b"retransmitted_bytes_sent", "retransmitted_packets_sent", b"retransmitted_packets_sent", "rtt_ms", b"rtt_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_sent", b"_bytes_sent", "_frame_height", b"_frame_height", "_frame_width", b"_frame_width", "_frames_sent", b"_frames_sent", "_jitter_ms", b"_jitter_ms", "_key_frames_encoded", b"_key_frames_encoded", "_nack_count", b"_nack_count", "_packets_lost", b"_packets_lost", "_packets_sent", b"_packets_sent", "_pli_count", b"_pli_count", "_retransmitted_bytes_sent", b"_retransmitted_bytes_sent", "_retransmitted_packets_sent", b"_retransmitted_packets_sent", "_rtt_ms", b"_rtt_ms", "bytes_sent", b"bytes_sent", "frame_height", b"frame_height", "frame_width", b"frame_width", "frames_sent", b"frames_sent", "jitter_ms", b"jitter_ms", "key_frames_encoded", b"key_frames_encoded", "nack_count", b"nack_count", "packets_lost", b"packets_lost", "packets_sent", b"packets_sent", "pli_count", b"pli_count", "remote_time", b"remote_time", "retransmitted_bytes_sent", b"retransmitted_bytes_sent", "retransmitted_packets_sent", b"retransmitted_packets_sent", "rtt_ms", b"rtt_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_sent", b"_bytes_sent", "_frame_height", b"_frame_height", "_frame_width", b"_frame_width", "_frames_sent", b"_frames_sent", "_jitter_ms", b"_jitter_ms", "_nack_count", b"_nack_count", "_packets_lost", b"_packets_lost", "_packets_sent", b"_packets_sent", "_pli_count", b"_pli_count", "_retransmitted_bytes_sent", b"_retransmitted_bytes_sent", "_retransmitted_packets_sent", b"_retransmitted_packets_sent", "_rtt_ms", b"_rtt_ms", "bytes_sent", b"bytes_sent", "frame_height", b"frame_height", "frame_width", b"frame_width", "frames_sent", b"frames_sent", "jitter_ms", b"jitter_ms", "nack_count", b"nack_count", "packets_lost", b"packets_lost", "packets_sent", b"packets_sent", "pli_count", b"pli_count", "quality_limitation", b"quality_limitation", "remote_time", b"remote_time", "retransmitted_bytes_sent", b"retransmitted_bytes_sent", "retransmitted_packets_sent", b"retransmitted_packets_sent", "rid", b"rid", "rtt_ms", b"rtt_ms", "ssrc", b"ssrc"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_sent", b"_bytes_sent", "_frame_height", b"_frame_height", "_frame_width", b"_frame_width", "_frames_sent", b"_frames_sent", "_jitter_ms", b"_jitter_ms", "_key_frames_encoded", b"_key_frames_encoded", "_nack_count", b"_nack_count", "_packets_lost", b"_packets_lost", "_packets_sent", b"_packets_sent", "_pli_count", b"_pli_count", "_retransmitted_bytes_sent", b"_retransmitted_bytes_sent", "_retransmitted_packets_sent", b"_retransmitted_packets_sent", "_rtt_ms", b"_rtt_ms", "bytes_sent", b"bytes_sent", "frame_height", b"frame_height", "frame_width", b"frame_width", "frames_sent", b"frames_sent", "jitter_ms", b"jitter_ms", "key_frames_encoded", b"key_frames_encoded", "nack_count", b"nack_count", "packets_lost", b"packets_lost", "packets_sent", b"packets_sent", "pli_count", b"pli_count", "quality_limitation", b"quality_limitation", "remote_time", b"remote_time", "retransmitted_bytes_sent", b"retransmitted_bytes_sent", "retransmitted_packets_sent", b"retransmitted_packets_sent", "rid", b"rid", "rtt_ms", b"rtt_ms", "ssrc", b"ssrc"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bytes_sent: _TypeAlias = _typing.Literal["bytes_sent"]  # noqa: Y015
     _WhichOneofArgType__bytes_sent: _TypeAlias = _typing.Literal["_bytes_sent", b"_bytes_sent"]  # noqa: Y015
@@ -464,6 +520,8 @@ class RtpStreamStats(_message.Message):
     _WhichOneofArgType__frames_sent: _TypeAlias = _typing.Literal["_frames_sent", b"_frames_sent"]  # noqa: Y015
     _WhichOneofReturnType__jitter_ms: _TypeAlias = _typing.Literal["jitter_ms"]  # noqa: Y015
     _WhichOneofArgType__jitter_ms: _TypeAlias = _typing.Literal["_jitter_ms", b"_jitter_ms"]  # noqa: Y015
+    _WhichOneofReturnType__key_frames_encoded: _TypeAlias = _typing.Literal["key_frames_encoded"]  # noqa: Y015
+    _WhichOneofArgType__key_frames_encoded: _TypeAlias = _typing.Literal["_key_frames_encoded", b"_key_frames_encoded"]  # noqa: Y015
     _WhichOneofReturnType__nack_count: _TypeAlias = _typing.Literal["nack_count"]  # noqa: Y015
     _WhichOneofArgType__nack_count: _TypeAlias = _typing.Literal["_nack_count", b"_nack_count"]  # noqa: Y015
     _WhichOneofReturnType__packets_lost: _TypeAlias = _typing.Literal["packets_lost"]  # noqa: Y015
@@ -488,6 +546,8 @@ class RtpStreamStats(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frames_sent) -> _WhichOneofReturnType__frames_sent | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__jitter_ms) -> _WhichOneofReturnType__jitter_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key_frames_encoded) -> _WhichOneofReturnType__key_frames_encoded | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nack_count) -> _WhichOneofReturnType__nack_count | None: ...
     @_typing.overload
@@ -543,6 +603,7 @@ class AttachResponse(_message.Message):
 
     DESIRED_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    KEYFRAME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def desired(self) -> Global___SessionDesired:
         """All that it is to publish now. Replaces what was said before."""
@@ -551,17 +612,22 @@ class AttachResponse(_message.Message):
     def stop(self) -> Global___SessionStop:
         """Leave the room and end."""
 
+    @_builtins.property
+    def keyframe(self) -> Global___SendKeyframe:
+        """Send a keyframe."""
+
     def __init__(
         self,
         *,
         desired: Global___SessionDesired | None = ...,
         stop: Global___SessionStop | None = ...,
+        keyframe: Global___SendKeyframe | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "desired", b"desired", "stop", b"stop"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "desired", b"desired", "keyframe", b"keyframe", "stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "desired", b"desired", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "desired", b"desired", "keyframe", b"keyframe", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["desired", "stop"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["desired", "stop", "keyframe"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -576,6 +642,9 @@ class SessionDesired(_message.Message):
     TRACKS_FIELD_NUMBER: _builtins.int
     STATS_INTERVAL_FIELD_NUMBER: _builtins.int
     AUDIENCE_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_KEY_FIELD_NUMBER: _builtins.int
+    encryption_key: _builtins.bytes
+    """Key of the end-to-end encryption. Empty: none."""
     @_builtins.property
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DesiredTrack]:
         """The tracks. One that is missing is unpublished; one that failed or ended is not tried again under the same id and attempt."""
@@ -596,10 +665,11 @@ class SessionDesired(_message.Message):
         tracks: _abc.Iterable[Global___DesiredTrack] | None = ...,
         stats_interval: _duration_pb2.Duration | None = ...,
         audience: Global___SessionAudience | None = ...,
+        encryption_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "stats_interval", b"stats_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "stats_interval", b"stats_interval", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "encryption_key", b"encryption_key", "stats_interval", b"stats_interval", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -678,6 +748,9 @@ class DesiredTrack(_message.Message):
     MUTED_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     RESTRICTED_FIELD_NUMBER: _builtins.int
+    KEEP_PREVIOUS_FIELD_NUMBER: _builtins.int
+    PUSH_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     publication_id: _builtins.str
     """The publication."""
     muted: _builtins.bool
@@ -686,9 +759,17 @@ class DesiredTrack(_message.Message):
     """Counts the tries; a higher one makes the session try again what had failed or was lost."""
     restricted: _builtins.bool
     """Not to be published before LiveKit was told who may subscribe to it."""
+    keep_previous: _builtins.bool
+    """Leave the track of the earlier attempt, where it is published, until this is false; where this attempt fails, it stays."""
+    change: _builtins.int
+    """Counts the changes of `spec` that the track takes over as it is, with the same `attempt`."""
     @_builtins.property
     def spec(self) -> _publication_pb2.PublicationSpec:
         """What to publish; defaults are filled in."""
+
+    @_builtins.property
+    def push(self) -> Global___PushSource:
+        """Input `push`: where its frames come from."""
 
     def __init__(
         self,
@@ -698,14 +779,65 @@ class DesiredTrack(_message.Message):
         muted: _builtins.bool = ...,
         attempt: _builtins.int = ...,
         restricted: _builtins.bool = ...,
+        keep_previous: _builtins.bool = ...,
+        push: Global___PushSource | None = ...,
+        change: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["push", b"push", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "muted", b"muted", "publication_id", b"publication_id", "restricted", b"restricted", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "change", b"change", "keep_previous", b"keep_previous", "muted", b"muted", "publication_id", b"publication_id", "push", b"push", "restricted", b"restricted", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DesiredTrack: _TypeAlias = DesiredTrack  # noqa: Y015
+
+@_typing.final
+class PushSource(_message.Message):
+    """Where a child process of a media worker gets pushed frames: the server listens on a local socket."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_PATH_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
+    socket_path: _builtins.str
+    """Path of the Unix socket."""
+    ticket: _builtins.str
+    """Says to the server whose frames are asked for."""
+    def __init__(
+        self,
+        *,
+        socket_path: _builtins.str = ...,
+        ticket: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["socket_path", b"socket_path", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushSource: _TypeAlias = PushSource  # noqa: Y015
+
+@_typing.final
+class SendKeyframe(_message.Message):
+    """Send a keyframe of a track."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLICATION_ID_FIELD_NUMBER: _builtins.int
+    publication_id: _builtins.str
+    """The publication."""
+    def __init__(
+        self,
+        *,
+        publication_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["publication_id", b"publication_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendKeyframe: _TypeAlias = SendKeyframe  # noqa: Y015
 
 @_typing.final
 class SessionStop(_message.Message):

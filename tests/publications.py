@@ -1,4 +1,4 @@
-"""Requests that many tests make, shortly said."""
+"""Publications: requests that many tests make, shortly said."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.track_process import Client
 from track.v1 import publication_pb2 as pb
+from track.v1 import track_pb2, tracks_pb2
 
 LIVE = pb.PUBLICATION_STATE_LIVE
 ENDED = pb.PUBLICATION_STATE_ENDED
@@ -53,3 +54,21 @@ async def until(client: Client, known: pb.Publication, condition: Callable[[pb.P
             await asyncio.sleep(0.05)
             known = await publication(client, known.room, known.publication_id)
     return known
+
+
+async def track_of(client: Client, publication: pb.Publication) -> track_pb2.Track:
+    """The track in the room."""
+    request = tracks_pb2.GetTrackRequest(room=publication.room, track_sid=publication.track_sid)
+    answer = await client.GetTrack(request)
+    track: track_pb2.Track = answer.track
+    return track
+
+
+async def until_listed(client: Client, room: str, sid: str, *, there: bool = True) -> None:
+    """Waits until the room shows the track, or does not any more."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            answer = await client.ListTracks(tracks_pb2.ListTracksRequest(room=room))
+            if (sid in {found.sid for found in answer.tracks}) == there:
+                return
+            await asyncio.sleep(0.05)

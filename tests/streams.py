@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from tests.track_process import Client
-from track.v1 import event_pb2
+from track.v1 import event_pb2, track_pb2
 
 # Longer than LiveKit waits for a client whose goodbye was lost.
 DEADLINE_S = 45.0
@@ -46,6 +46,14 @@ class EventStream:
         except TimeoutError:
             seen = [message.event.WhichOneof("change") or "snapshot" for message in self.seen]
             raise AssertionError(f"no {change} came; but {seen}") from None
+
+    async def until_shown(self, matches: Callable[[track_pb2.Track], bool]) -> track_pb2.Track:
+        """Reads on to a track that ``matches``, published or in a snapshot."""
+        while True:
+            message = await self.next()
+            shown = [message.event.track_published, *message.snapshot.tracks]
+            if found := next((track for track in shown if matches(track)), None):
+                return found
 
     async def end(self) -> None:
         """Reads until the stream ends with OK."""

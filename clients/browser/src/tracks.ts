@@ -1,0 +1,258 @@
+import {
+  LocalAudioTrack, LocalVideoTrack, Track, VideoQuality,
+  type LocalTrack, type LocalTrackPublication, type RemoteTrackPublication, type Room, type TrackPublishOptions,
+} from "livekit-client";
+import { degradation, encodings, fixed, processing, publishOptions } from "./options.js";
+import { Refusal, type Plan, type Received, type Result, type Spec } from "./protocol.js";
+import { report, statsOf } from "./stats.js";
+
+const QUALITIES: Record<string, VideoQuality> = {
+  VIDEO_QUALITY_LOW: VideoQuality.LOW, VIDEO_QUALITY_MEDIUM: VideoQuality.MEDIUM, VIDEO_QUALITY_HIGH: VideoQuality.HIGH,
+};
+const FRAME_WAIT_MS = 2_000;
+const SUBSCRIBE_WAIT_MS = 5_000;
+
+/** A track of the app's own, or what gives one for a PublicationSpec in proto JSON. */
+export type AppSource = MediaStreamTrack | ((spec: Spec) => MediaStreamTrack | Promise<MediaStreamTrack>);
+
+/** By the names under which the service may ask for them. */
+export interface AppSources { video: Record<string, AppSource>; audio: Record<string, AppSource> }
+
+interface Own { track: LocalTrack; spec: Spec }
+
+/** The tracks of one room: those that the companion publishes, and those that it receives. */
+export class Tracks {
+  /** By publication id. */
+  private readonly own = new Map<string, Own>();
+
+  constructor(private readonly room: Room, private readonly sources: AppSources) {}
+
+  /** SID of a publication that is published, else empty. */
+  published(publicationId: string): string {
+    return this.publicationOf(this.own.get(publicationId)?.track)?.trackSid ?? "";
+  }
+
+  async publish({ publicationId = "", spec = {}, muted = false }: Plan, taken: AbortSignal): Promise<Result> {
+    const options = publishOptions(spec), known = this.own.get(publicationId)?.track;
+    // One that the SDK is about to publish again after a reconnect is not opened a second time.
+    const again = known?.mediaStreamTrack.readyState === "live", track = again ? known : await this.open(spec);
+    if (taken.aborted) track.stop();
+    taken.throwIfAborted();
+    this.own.set(publicationId, { track, spec });
+    return { trackSid: (await this.put(track, options, again ? track.isMuted : muted)).trackSid };
+  }
+
+  async unpublish(sid = "", publicationId = ""): Promise<Result> {
+    const own = this.own.get(publicationId), found = sid ? this.local(sid)?.track : this.publicationOf(own?.track)?.track;
+    if (!found && !publicationId) throw new Refusal("NOT_FOUND", `no own track ${sid}`);
+    if (found) await this.room.localParticipant.unpublishTrack(found, !found.isUserProvided);
+    for (const [id, one] of this.own) if (id === publicationId || one.track === found) this.own.delete(id);
+    return {};
+  }
+
+  /** In place where only rates and processing change; else by a new track, which comes before the old one goes. */
+  async update(sid: string, { spec = {} }: Plan): Promise<Result> {
+    const publication = this.local(sid), own = [...this.own.values()].find((one) => one.track === publication?.track);
+    if (!publication || !own) throw new Refusal("NOT_FOUND", `no track ${sid} that the service has published`);
+    const options = publishOptions(spec), { track } = own;
+    if (fixed(own.spec) !== fixed(spec)) {
+      const { id } = track, begun = performance.now(), next = await this.successor(own, spec);
+      return this.replace(own, publication, next, options, spec, id === track.id ? 0 : performance.now() - begun);
+    }
+    await change(track, own.spec, spec);
+    own.spec = spec;
+    publication.options = options; // as it is published again after a reconnect
+    if (track instanceof LocalVideoTrack) track.publishOptions = options;
+    return { trackSid: sid };
+  }
+
+  async restart(sid: string, level = "", graceful = false): Promise<Result> {
+    const publication = this.local(sid), track = publication?.track;
+    if (!publication || !track) return this.resubscribe(sid, level);
+    if (level === "RESTART_LEVEL_KEYFRAME") return keyframe(track).then(() => ({ trackSid: sid }));
+    if (level !== "RESTART_LEVEL_REPUBLISH") throw new Refusal("UNSUPPORTED", "an own track has no such restart");
+    const own = [...this.own.values()].find((one) => one.track === track) ?? { track, spec: {} };
+    const next = graceful && !track.isMuted ? copy(track) : track;
+    return this.replace(own, publication, next, publication.options ?? {}, own.spec);
+  }
+
+  async setMuted(sid: string, muted: boolean): Promise<Result> {
+    const track = this.local(sid)?.track;
+    if (!track) throw new Refusal("NOT_FOUND", `no own track ${sid}`);
+    await (muted ? track.mute() : track.unmute());
+    return { trackSid: sid };
+  }
+
+  isMuted(sid: string): boolean {
+    return this.local(sid)?.isMuted ?? false;
+  }
+
+  /** Names of the settings that could not be made. */
+  async setReceived(settings: Received): Promise<string[]> {
+    const { trackSid = "", subscribed, enabled, quality, width, height, framesPerSecond, priority } = settings;
+    const one = this.remote(trackSid), missing: string[] = priority === undefined ? [] : ["priority"];
+    if (subscribed !== undefined) one.setSubscribed(subscribed);
+    const wanted = Object.entries({ enabled, quality, width, height, framesPerSecond }).filter(([, value]) => value !== undefined);
+    if (wanted.length) {
+      // The SDK ignores settings of a track to which only the server has subscribed it.
+      if (subscribed !== false && (await until(() => one.track, SUBSCRIBE_WAIT_MS))) one.setSubscribed(true);
+      const layer = QUALITIES[quality ?? ""], video = one.kind === Track.Kind.Video;
+      if (!one.isDesired || !one.track) missing.push(...wanted.map(([name]) => name));
+      else {
+        if (enabled !== undefined) one.setEnabled(enabled);
+        // The SDK keeps one of the two.
+        if (quality !== undefined && (layer === undefined || width || !video)) missing.push("quality");
+        else if (layer !== undefined) one.setVideoQuality(layer);
+        if (width && height && video) one.setVideoDimensions({ width, height });
+        else if (width || height) missing.push("width", "height");
+        if (framesPerSecond && video) one.setVideoFPS(framesPerSecond);
+        else if (framesPerSecond) missing.push("framesPerSecond");
+      }
+    }
+    return missing.map((name) => `${trackSid}.${name}`);
+  }
+
+  async stats(sids: string[]): Promise<object[]> {
+    const participants = [this.room.localParticipant, ...this.room.remoteParticipants.values()];
+    const all = participants.flatMap((one) => [...one.trackPublications.values()]);
+    const wanted = all.filter((one) => one.track && (!sids.length || sids.includes(one.trackSid)));
+    return Promise.all(wanted.map((one) => statsOf(one.track!, one.trackSid)));
+  }
+
+  /** What carries a plan that the live track cannot, without another question to the user. */
+  private async successor({ track, spec: before }: Own, spec: Spec): Promise<LocalTrack> {
+    const kind = spec.device?.kind ?? "", { width, height, framesPerSecond: frameRate } = spec.video ?? {};
+    const resolution = width && height ? { width, height, ...(frameRate && { frameRate }) } : undefined;
+    const afresh = /MICROPHONE/.test(kind) || (/CAMERA/.test(kind) && track.isMuted);
+    if (afresh || JSON.stringify(before.device) !== JSON.stringify(spec.device)) return this.open(spec);
+    // A camera that is open keeps its size, whatever a second user of it asks for: the first one has to let go.
+    const { deviceId } = track.mediaStreamTrack.getSettings();
+    if (/CAMERA/.test(kind)) await track.restartTrack({ ...(deviceId && { deviceId }), ...(resolution && { resolution }) } as object);
+    const next = copy(track);
+    if (!/CAMERA/.test(kind)) await next.mediaStreamTrack.applyConstraints(resolution);
+    return next;
+  }
+
+  private async open(spec: Spec): Promise<LocalTrack> {
+    const kind = spec.device?.kind?.replace("DEVICE_KIND_", "") ?? "", device = spec.device?.device ?? "";
+    const me = this.room.localParticipant, deviceId = device && { deviceId: { exact: device } };
+    const { width, height, framesPerSecond: frameRate = 30 } = spec.video ?? {};
+    const resolution = width && height ? { resolution: { width, height, frameRate } } : {};
+    let found: LocalTrack | undefined;
+    if (kind === "CAMERA") [found] = await me.createTracks({ video: { ...deviceId, ...resolution } });
+    else if (kind === "MICROPHONE") [found] = await me.createTracks({ audio: { ...deviceId, ...processing(spec.audio ?? {}) } });
+    else if (kind === "SCREEN" || kind === "SCREEN_AUDIO") {
+      const shared = await me.createScreenTracks({ audio: kind === "SCREEN_AUDIO", ...resolution });
+      found = shared.find((one) => one.kind === (kind === "SCREEN" ? Track.Kind.Video : Track.Kind.Audio));
+      shared.filter((one) => one !== found).forEach((one) => one.stop());
+      if (!found) throw new Refusal("FAILED", "what is shared has no sound");
+    } else if (kind === "APP_VIDEO" || kind === "APP_AUDIO") {
+      const offered = kind === "APP_VIDEO" ? this.sources.video : this.sources.audio, source = offered[device];
+      if (!source || !Object.hasOwn(offered, device)) throw new Refusal("UNSUPPORTED", `the app offers no ${kind} ${device}`);
+      const media = typeof source === "function" ? await source(spec) : source;
+      found = kind === "APP_VIDEO" ? new LocalVideoTrack(media, undefined, true) : new LocalAudioTrack(media, undefined, true);
+    }
+    if (!found) throw new Refusal("UNSUPPORTED", `no device of kind ${kind}`);
+    return found;
+  }
+
+  /** Publishes a track; a muted one so that nobody sees or hears a moment of it. */
+  private async put(track: LocalTrack, options: TrackPublishOptions, muted: boolean): Promise<LocalTrackPublication> {
+    const camera = muted && track.source === Track.Source.Camera && !track.isUserProvided;
+    if (camera) track.source = Track.Source.Unknown; // else mute() would stop it before its size is known
+    if (muted) await track.mute();
+    const done = await this.room.localParticipant.publishTrack(track, options);
+    if (camera) track.mediaStreamTrack.stop(); // unmute() opens it again
+    return done;
+  }
+
+  /** Publishes `next` for the track of `own`: before that one goes, or after it where both are the same. */
+  private async replace(
+    own: Own, old: LocalTrackPublication, next: LocalTrack, options: TrackPublishOptions, spec: Spec, lostMs = 0,
+  ): Promise<Result> {
+    const { track } = own, muted = track.isMuted, graceful = next !== track, me = this.room.localParticipant;
+    const begun = performance.now();
+    if (!graceful) await me.unpublishTrack(track, false);
+    if (!graceful && !muted && !track.isUserProvided && /camera|microphone/.test(track.source)) await track.restartTrack();
+    const { trackSid } = await this.put(next, options, muted).catch((error: unknown) => {
+      if (graceful) next.stop();
+      throw error;
+    });
+    Object.assign(own, { track: next, spec });
+    const sent = !muted && (await until(() => sends(next), FRAME_WAIT_MS)), gap = graceful ? lostMs : performance.now() - begun;
+    if (graceful && old.track) await me.unpublishTrack(old.track, !old.track.isUserProvided);
+    return { trackSid, gapMs: sent ? gap : undefined };
+  }
+
+  private async resubscribe(sid: string, level: string): Promise<Result> {
+    const one = this.remote(sid);
+    if (level !== "RESTART_LEVEL_RESUBSCRIBE") throw new Refusal("UNSUPPORTED", "a received track can only be subscribed again");
+    for (const wanted of [false, true]) {
+      one.setSubscribed(wanted);
+      if (!(await until(() => Boolean(one.track) === wanted, SUBSCRIBE_WAIT_MS)))
+        throw new Refusal("FAILED", `it was not ${wanted ? "received again" : "given up"} in time`);
+    }
+    return { trackSid: sid };
+  }
+
+  private local(sid: string): LocalTrackPublication | undefined {
+    return this.room.localParticipant.trackPublications.get(sid) as LocalTrackPublication | undefined;
+  }
+
+  private publicationOf(track: LocalTrack | undefined): LocalTrackPublication | undefined {
+    const all = [...this.room.localParticipant.trackPublications.values()] as LocalTrackPublication[];
+    return track && all.find((one) => one.track === track);
+  }
+
+  private remote(sid: string): RemoteTrackPublication {
+    const found = [...this.room.remoteParticipants.values()].map((one) => one.trackPublications.get(sid)).find(Boolean);
+    if (!found) throw new Refusal("NOT_FOUND", `no track ${sid}`);
+    return found as RemoteTrackPublication;
+  }
+}
+
+/** Makes the rates, the degradation preference and the processing of a live track those of `spec`. */
+async function change(track: LocalTrack, before: Spec, spec: Spec): Promise<void> {
+  const frameRate = spec.video?.framesPerSecond, media = track.mediaStreamTrack;
+  if (frameRate) {
+    await media.applyConstraints({ ...media.getConstraints(), frameRate });
+    Object.assign(track.constraints, { frameRate }); // for when the camera is opened again after a mute
+  }
+  const sound = processing(spec.audio ?? {});
+  if (track instanceof LocalAudioTrack && !track.isUserProvided && JSON.stringify(sound) !== JSON.stringify(processing(before.audio ?? {})))
+    await track.restartTrack({ ...track.constraints, ...sound } as Parameters<LocalAudioTrack["restartTrack"]>[0]);
+  const preference = degradation(spec), bitrate = spec.audio?.maxBitrateBps, wanted = bitrate ? [{ maxBitrate: bitrate }] : encodings(spec);
+  if (track instanceof LocalVideoTrack && preference) await track.setDegradationPreference(preference);
+  const parameters = track.sender?.getParameters();
+  for (let at = 1; parameters && at <= wanted.length; at++) Object.assign(parameters.encodings.at(-at) ?? {}, wanted.at(-at));
+  if (parameters) await track.sender?.setParameters(parameters);
+}
+
+/** The same pictures or sound as a second track. */
+function copy(track: LocalTrack): LocalTrack {
+  const media = track.mediaStreamTrack.clone(), made = track instanceof LocalVideoTrack ? LocalVideoTrack : LocalAudioTrack;
+  return new made(media, track.constraints, track.isUserProvided) as LocalTrack;
+}
+
+/** Has every layer that is sent begin anew: an encoder that is switched on sends a keyframe. */
+async function keyframe(track: LocalTrack): Promise<void> {
+  const count = async () => (await report(track)).streams.reduce((sum, one) => sum + Number(one.keyFramesEncoded ?? 0), 0);
+  const before = await count(), { sender } = track, on = sender?.getParameters().encodings.map((one) => one.active);
+  if (!sender || track.kind !== Track.Kind.Video || !(await sends(track))) throw new Refusal("FAILED", "no video is being sent");
+  for (const active of [false, true]) {
+    const parameters = sender.getParameters();
+    parameters.encodings.forEach((one, at) => { if (on?.[at]) one.active = active; });
+    await sender.setParameters(parameters);
+  }
+  if (!(await until(async () => (await count()) > before, FRAME_WAIT_MS))) throw new Refusal("FAILED", "no keyframe was sent in time");
+}
+
+async function sends(track: LocalTrack): Promise<boolean> {
+  return (await report(track)).streams.some((one) => Number((track.kind === Track.Kind.Video ? one.framesSent : one.packetsSent) ?? 0) > 0);
+}
+
+async function until(seen: () => unknown, withinMs: number): Promise<boolean> {
+  for (const end = performance.now() + withinMs; performance.now() < end; await new Promise((next) => setTimeout(next, 15)))
+    if (await seen()) return true;
+  return false;
+}

@@ -1,0 +1,125 @@
+/** A page of an app with the companion; the tests call `harness` in it. */
+import { Room, RoomEvent, type RoomConnectOptions, type RoomOptions } from "livekit-client";
+import { attachTrackControl, type TrackControl, type TrackControlOptions } from "../src/index.js";
+
+interface Asked {
+  action: string;
+  restored: boolean;
+  answer: (granted: boolean) => void;
+}
+
+let room = new Room();
+let control: TrackControl | undefined;
+let timer: ReturnType<typeof setInterval> | undefined;
+const asked: Asked[] = [];
+const warnings: string[] = [];
+const vetoed = new Set<string>();
+let vetoes = 0;
+
+const warn = console.warn.bind(console);
+console.warn = (...words: unknown[]) => {
+  warnings.push(words.map(String).join(" "));
+  warn(...words);
+};
+
+const harness = {
+  async join(url: string, token: string, { connect, ...options }: RoomOptions & { connect?: RoomConnectOptions } = {}) {
+    room = new Room(options);
+    room.on(RoomEvent.TrackSubscribed, (track) => document.body.append(track.attach()));
+    room.on(RoomEvent.LocalTrackPublished, (publication) => publication.track && document.body.append(publication.track.attach()));
+    room.on(RoomEvent.TrackUnsubscribed, (track) => track.detach().forEach((element) => element.remove()));
+    await room.connect(url, token, connect);
+    return room.localParticipant.sid;
+  },
+
+  /** `consent`: ask; answers come from `answer`. Names in `app` are offered as moving pictures of that size, and as sounds. */
+  attach(options: TrackControlOptions & { consent?: boolean; app?: Record<string, [number, number]> }): void {
+    const { consent, app = {}, ...rest } = options;
+    const names = Object.entries(app);
+    control = attachTrackControl(room, {
+      ...rest,
+      appVideo: Object.fromEntries(names.map(([name, [width, height]]) => [name, () => picture(width, height)])),
+      appAudio: Object.fromEntries(names.map(([name]) => [name, () => sound()])),
+      veto: ({ action }) => (vetoes++, vetoed.has(action)),
+      ...(consent && {
+        onConsent: ({ action, restored }) =>
+          new Promise<boolean>((answer) => asked.push({ action, restored, answer })),
+      }),
+    });
+  },
+
+  detach: () => control?.detach(),
+  leave: () => room.disconnect(),
+  veto: (...actions: string[]) => (vetoed.clear(), actions.forEach((action) => vetoed.add(action))),
+  counts: () => ({ vetoes, asked: asked.map(({ action, restored }) => ({ action, restored })), warnings }),
+  answer: (granted: boolean) => asked.at(-1)?.answer(granted),
+  sid: () => room.localParticipant.sid,
+  others: () => [...room.remoteParticipants.keys()],
+  keyframes: async () => {
+    const [first] = room.localParticipant.trackPublications.values();
+    let sum = 0;
+    (await first?.track?.getRTCStatsReport())?.forEach((stat) => (sum += stat.keyFramesEncoded ?? 0));
+    return sum;
+  },
+  scenario: (name: string) => room.simulateScenario(name as "full-reconnect"),
+  /** A bare method, whose answer is so long. */
+  echo: (length: number) => room.registerRpcMethod("echo", () => Promise.resolve("x".repeat(length))),
+  publications: () =>
+    [...room.localParticipant.trackPublications.values()].map((one) => ({
+      sid: one.trackSid, name: one.trackName, source: one.source, muted: one.isMuted, mime: one.mimeType,
+      settings: one.track?.mediaStreamTrack.getSettings() ?? {},
+      encodings: one.track?.sender?.getParameters().encodings ?? [],
+      preference: one.track?.sender?.getParameters().degradationPreference ?? "",
+      live: one.track?.mediaStreamTrack.readyState ?? "",
+    })),
+  call: (to: string, method: string, payload: string) =>
+    room.localParticipant.performRpc({ destinationIdentity: to, method, payload }),
+
+  /** Whether the first video shows no new frame for half a second. */
+  still: async () => {
+    const frames = () => document.querySelector("video")?.getVideoPlaybackQuality().totalVideoFrames;
+    const before = frames();
+    await new Promise((next) => setTimeout(next, 500));
+    return frames() === before;
+  },
+
+  /** Sizes, decoded frames and the burnt-in clock (milliseconds since 1970, or 0) of each video that is shown. */
+  videos: () =>
+    [...document.querySelectorAll("video")].filter((video) => video.videoWidth > 8).map((video) => ({
+      width: video.videoWidth, height: video.videoHeight, at: performance.now(), now: Date.now(), clock: clock(video),
+      frames: video.getVideoPlaybackQuality().totalVideoFrames,
+    })),
+};
+
+/** Reads the 64 squares in the top row of a test pattern. */
+function clock(video: HTMLVideoElement): number {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+  const context = canvas.getContext("2d")!;
+  context.drawImage(video, 0, 0);
+  const square = canvas.width / 64;
+  const row = context.getImageData(0, Math.floor(square / 2), canvas.width, 1).data;
+  const bits = Array.from({ length: 64 }, (_, index) => (row[4 * Math.floor((index + 0.5) * square) + 1]! > 127 ? "1" : "0"));
+  const ms = Number(BigInt(`0b${bits.join("")}`));
+  return ms > 1e12 && ms < 1e13 ? ms : 0;
+}
+
+function picture(width: number, height: number): MediaStreamTrack {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d")!;
+  clearInterval(timer);
+  timer = setInterval(() => {
+    context.fillStyle = `hsl(${performance.now() / 10}, 80%, 50%)`;
+    context.fillRect(0, 0, width, height);
+  }, 50);
+  return canvas.captureStream(20).getVideoTracks()[0]!;
+}
+
+function sound(): MediaStreamTrack {
+  const context = new AudioContext(), tone = context.createOscillator(), out = context.createMediaStreamDestination();
+  tone.connect(out);
+  tone.start();
+  return out.stream.getAudioTracks()[0]!;
+}
+
+Object.assign(globalThis, { harness });

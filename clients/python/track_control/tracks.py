@@ -1,0 +1,185 @@
+"""The tracks that the companion publishes, from sources that the app gives, and those that the room receives."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+from google.protobuf import json_format
+from livekit import rtc
+
+Fields: TypeAlias = Mapping[str, Any]  # a message of control.proto in proto JSON
+Source: TypeAlias = rtc.VideoSource | rtc.AudioSource
+Open: TypeAlias = Callable[[Fields], Source | Awaitable[Source]]
+"""Gives the source of a device for a PublicationSpec. The app feeds it until `local_track_unpublished` of its room."""
+
+CODECS: Final = ["vp8", "h264", "vp9", "av1", "opus"]
+_ALIKE: Final = ("simulcast", "scalabilityMode", "degradationPreference", "dtx", "red")  # the SDK calls them so, too
+_LIMITATIONS: Final = ("NONE", "CPU", "BANDWIDTH", "OTHER")
+_BEYOND: Final = ("layers", "stereo", "noiseSuppression", "echoCancellation", "autoGainControl")
+
+
+class Refusal(Exception):
+    """A command is not obeyed, or fails; ``status``: a CommandStatus without its prefix. ``reply``: a Reply's part."""
+
+    def __init__(self, status: str, detail: str, command_id: str = "") -> None:
+        super().__init__(detail)
+        self.command_id = command_id
+        self.reply: Final = {"status": f"COMMAND_STATUS_{status}", "detail": detail}
+
+
+async def awaited(given: Any) -> Any:
+    """What a function of the app gives, which may be a coroutine."""
+    return await given if inspect.isawaitable(given) else given
+
+
+class Tracks:
+    """The tracks of one room. Coroutines do the actions of their names: fields in, Result out. They raise Refusal."""
+
+    def __init__(self, room: rtc.Room, sources: Mapping[tuple[str, str], Open]) -> None:
+        self._room, self._me, self._sources = room, room.local_participant, sources
+        # By publication id, each with its Publish: the SDK gives it another SID when it connects anew.
+        self._own: dict[str, tuple[rtc.LocalTrackPublication, Fields, Source]] = {}
+
+    def published(self, publication_id: str) -> str:
+        """SID of what is published as that; empty: nothing."""
+        sid = self._own[publication_id][0].sid if publication_id in self._own else ""
+        return sid if sid in self._me.track_publications else ""
+
+    async def publish(self, plan: Fields) -> Fields:
+        publish_options(plan["spec"])  # refused before anything is opened
+        device = plan["spec"]["device"]
+        kind = device["kind"].removeprefix("DEVICE_KIND_")
+        wanted = (kind, device.get("device", "") if kind.startswith("APP_") else "")
+        if wanted not in self._sources:
+            raise Refusal("UNSUPPORTED", f"the app offers no {' '.join(wanted)}")
+        return await self._publish(plan, await awaited(self._sources[wanted](plan["spec"])))
+
+    async def _publish(self, plan: Fields, source: Source) -> Fields:
+        audio, name = isinstance(source, rtc.AudioSource), plan["spec"].get("name", "")
+        create: Any = rtc.LocalAudioTrack.create_audio_track if audio else rtc.LocalVideoTrack.create_video_track
+        track = create(name, source)
+        if plan.get("muted"):  # before it is published: nobody sees or hears a moment of it
+            track.mute()
+        publication = await self._me.publish_track(track, publish_options(plan["spec"]))
+        self._own[plan["publicationId"]] = publication, plan, source
+        return {"trackSid": publication.sid}
+
+    async def unpublish(self, fields: Fields) -> Fields:
+        sid = fields.get("trackSid") or self.published(fields.get("publicationId", ""))
+        if sid in self._me.track_publications:
+            await self._me.unpublish_track(sid)
+        elif not fields.get("publicationId"):
+            raise Refusal("NOT_FOUND", f"no own track {sid}")
+        return {}
+
+    async def update(self, fields: Fields) -> Fields:
+        return await self._republish(fields["trackSid"], fields["publish"]["spec"], graceful=True)
+
+    async def _republish(self, sid: str, spec: Fields | None, *, graceful: bool) -> Fields:
+        """By a new track: the SDK cannot change a live one. ``spec`` None: as it was; the same: nothing is done."""
+        found = next((own for own in self._own.values() if own[0].sid == sid), None)
+        if found is None:
+            raise Refusal("NOT_FOUND", f"no track {sid} that the service has published")
+        publication, plan, source = found
+        if spec == plan["spec"]:
+            return {"trackSid": sid}
+        muted = publication.track is not None and publication.track.muted
+        plan = {**plan, "spec": spec or plan["spec"], "muted": muted}
+        publish_options(plan["spec"])  # refused before anything goes
+        if not graceful:
+            await self._me.unpublish_track(sid)
+        result = await self._publish(plan, source)
+        if graceful:
+            await self._me.unpublish_track(sid)
+        return result
+
+    async def restart(self, fields: Fields) -> Fields:
+        sid, level = fields["trackSid"], fields["level"].removeprefix("RESTART_LEVEL_")
+        own = sid in self._me.track_publications
+        if own and level == "REPUBLISH":
+            return await self._republish(sid, None, graceful=fields.get("graceful", False))
+        if own or level != "RESUBSCRIBE":
+            raise Refusal("UNSUPPORTED", f"LiveKit's SDK for Python has no {level} for this track")
+        for wanted in (False, True):
+            self._received(sid).set_subscribed(wanted)
+            while self._received(sid).subscribed != wanted:  # noqa: ASYNC110  there is no event for all cases
+                await asyncio.sleep(0.02)
+        return {"trackSid": sid}
+
+    async def set_muted(self, fields: Fields) -> Fields:
+        own = self._me.track_publications.get(fields["trackSid"])
+        if own is None or own.track is None:
+            raise Refusal("NOT_FOUND", f"no own track {fields['trackSid']}")
+        (own.track.mute if fields.get("muted") else own.track.unmute)()
+        return {"trackSid": own.sid}
+
+    async def set_received(self, fields: Fields) -> Fields:
+        unsupported = []
+        for settings, remote in [(each, self._received(each["trackSid"])) for each in fields.get("tracks", [])]:
+            if "subscribed" in settings:
+                remote.set_subscribed(settings["subscribed"])
+            if "quality" in settings and remote.simulcasted:
+                remote.set_video_quality(rtc.VideoQuality.Value(settings["quality"]))
+            known = {"trackSid", "subscribed", "quality"} if remote.simulcasted else {"trackSid", "subscribed"}
+            unsupported += [f"{remote.sid}.{name}" for name in settings if name not in known]
+        return {"unsupported": unsupported}
+
+    def _received(self, sid: str) -> rtc.RemoteTrackPublication:
+        for participant in self._room.remote_participants.values():
+            if sid in participant.track_publications:
+                return participant.track_publications[sid]
+        raise Refusal("NOT_FOUND", f"no track {sid}")
+
+    async def get_stats(self, fields: Fields) -> Fields:
+        participants = [self._me, *self._room.remote_participants.values()]
+        found = [own.track for participant in participants for own in participant.track_publications.values()]
+        sids = fields.get("trackSids", [])
+        return {"stats": [await _stats(track) for track in found if track and (not sids or track.sid in sids)]}
+
+
+def publish_options(spec: Fields) -> rtc.TrackPublishOptions:
+    """Options of a PublicationSpec, completed by the service. Raises Refusal for what the SDK cannot do."""
+    asked = {**spec.get("video", {}), **spec.get("audio", {})}
+    if beyond := [name for name in _BEYOND if asked.get(name)]:
+        raise Refusal("UNSUPPORTED", f"LiveKit's SDK for Python cannot do {', '.join(beyond)}")
+    source = spec.get("source", "UNKNOWN").removeprefix("TRACK_SOURCE_").replace("SCREEN_SHARE", "SCREENSHARE")
+    options = {name: asked[name] for name in _ALIKE if name in asked} | {"source": f"SOURCE_{source}"}
+    bitrate = {"maxBitrate": asked.get("maxBitrateBps", 0)}
+    if "video" in spec:
+        options["videoCodec"] = asked.get("codec", "VP8").removeprefix("VIDEO_CODEC_")
+        options["videoEncoding"] = {**bitrate, "maxFramerate": asked.get("framesPerSecond", 0)}
+    if "audio" in spec:
+        options["audioEncoding"] = bitrate
+    return json_format.ParseDict(options, rtc.TrackPublishOptions())
+
+
+async def _stats(track: rtc.Track) -> Fields:
+    """ClientTrackStats. What WebRTC has not told reads 0 in the SDK's, and is left out."""
+    sent = isinstance(track, rtc.LocalVideoTrack | rtc.LocalAudioTrack)
+    entries, kind = await track.get_stats(), "outbound_rtp" if sent else "inbound_rtp"
+    remotes = {entry.remote_inbound_rtp.remote_inbound.local_id: entry.remote_inbound_rtp for entry in entries}
+    found: list[Any] = [getattr(entry, kind) for entry in entries if entry.WhichOneof("stats") == kind]
+    streams = [_stream(rtp, remotes.get(rtp.rtc.id) if sent else rtp, sent=sent) for rtp in found]
+    return {"trackSid": track.sid, "sent": sent, "measureTime": datetime.now(UTC).isoformat(), "streams": streams}
+
+
+def _stream(rtp: Any, receiver: Any, *, sent: bool) -> Fields:
+    own, video = rtp.outbound if sent else rtp.inbound, rtp.stream.kind == "video"
+    stream = {"ssrc": rtp.stream.ssrc, "packets": rtp.sent.packets_sent if sent else rtp.received.packets_received}
+    stream["bytes"] = rtp.sent.bytes_sent if sent else own.bytes_received
+    if receiver is not None:
+        stream |= {"packetsLost": receiver.received.packets_lost, "jitterMs": receiver.received.jitter * 1e3}
+    if sent and receiver is not None and receiver.remote_inbound.round_trip_time_measurements:
+        stream["rttMs"] = receiver.remote_inbound.round_trip_time * 1e3
+    if video and own.frame_width:
+        stream |= {"frameWidth": own.frame_width, "frameHeight": own.frame_height}
+        stream["framesPerSecond"] = own.frames_per_second
+    if video and sent:
+        limitation = f"QUALITY_LIMITATION_{_LIMITATIONS[own.quality_limitation_reason]}"
+        stream |= {"frames": own.frames_sent, "rid": own.rid, "qualityLimitation": limitation}
+    elif video:
+        frozen = f"{own.total_freeze_duration:.6f}s"
+        stream |= {"frames": own.frames_decoded, "freezeCount": own.freeze_count, "totalFreezesDuration": frozen}
+    return stream

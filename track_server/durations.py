@@ -1,0 +1,14 @@
+"""Spans and moments of the contract's messages as seconds, and back. Pure."""
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+
+def duration_of(seconds: float) -> duration_pb2.Duration:
+    """``seconds`` as a Duration, to the nanosecond."""
+    whole = int(seconds)
+    return duration_pb2.Duration(seconds=whole, nanos=round((seconds - whole) * 1e9))
+
+
+def seconds_of(span: duration_pb2.Duration | timestamp_pb2.Timestamp) -> float:
+    """A Duration in seconds; a Timestamp in seconds since 1970. An absent one is 0."""
+    return span.ToNanoseconds() / 1e9

@@ -1,0 +1,37 @@
+"""What is beyond a limit, of this server or of the caller's time."""
+
+from google.rpc import code_pb2
+
+from track.v1.error_pb2 import ErrorReason
+from track_server.errors.base import TrackError
+
+
+class LimitExceeded(TrackError):
+    """A limit of this server is reached.
+
+    ``limit``: its name, that of its setting; ``value``: the limit's value; ``subject``: for whom it is counted, e.g.
+    ``room demo``. They go out as QuotaFailure. ``retry_delay_s``: given where waiting helps.
+    """
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = ErrorReason.ERROR_REASON_LIMIT_EXCEEDED
+
+    def __init__(
+        self, limit: str, value: float, subject: str, *, field: str = "", retry_delay_s: float | None = None
+    ) -> None:
+        super().__init__(
+            f"beyond the limit of {subject}: {limit} is {value:.15g}",
+            field=field,
+            retry_delay_s=retry_delay_s,
+            metadata={"limit": limit, "value": f"{value:.15g}", "subject": subject},
+        )
+        self.limit = limit
+        self.value = value
+        self.subject = subject
+
+
+class DeadlineTooShort(TrackError):
+    """The deadline is too short to begin."""
+
+    code = code_pb2.DEADLINE_EXCEEDED
+    reason = ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT

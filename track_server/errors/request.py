@@ -1,0 +1,65 @@
+"""What is wrong with a request itself."""
+
+from google.rpc import code_pb2
+
+from track.v1.error_pb2 import ErrorReason
+from track_server.errors.base import TrackError
+
+
+class InvalidArgument(TrackError):
+    """Base of what is wrong with the request itself."""
+
+    code = code_pb2.INVALID_ARGUMENT
+    reason = ErrorReason.ERROR_REASON_INVALID_FIELD
+
+
+class InvalidField(InvalidArgument):
+    """A field is out of its range."""
+
+
+class InvalidExpression(InvalidArgument):
+    """A CEL expression does not compile; metadata `line` and `column` count from 1."""
+
+    reason = ErrorReason.ERROR_REASON_INVALID_EXPRESSION
+
+
+class InvalidPageToken(InvalidArgument):
+    """The page token is damaged or belongs to another query."""
+
+    reason = ErrorReason.ERROR_REASON_INVALID_PAGE_TOKEN
+
+
+class InvalidCursor(InvalidArgument):
+    """The cursor is not one of ours."""
+
+    reason = ErrorReason.ERROR_REASON_INVALID_CURSOR
+
+
+class RequestIdReused(InvalidArgument):
+    """The request_id came before with other contents."""
+
+    reason = ErrorReason.ERROR_REASON_REQUEST_ID_REUSED
+
+
+class InvalidOptions(InvalidArgument):
+    """Options contradict each other or the codec."""
+
+    reason = ErrorReason.ERROR_REASON_INVALID_OPTIONS
+
+
+class MediaInvalid(InvalidArgument):
+    """No media that can be read, or no stream of the wanted type."""
+
+    reason = ErrorReason.ERROR_REASON_MEDIA_INVALID
+
+
+class MediaNotAllowed(InvalidArgument):
+    """Outside the allowed folder, scheme or hosts."""
+
+    reason = ErrorReason.ERROR_REASON_MEDIA_NOT_ALLOWED
+
+
+class InvalidConsistencyToken(InvalidArgument):
+    """The consistency token is not one of ours."""
+
+    reason = ErrorReason.ERROR_REASON_INVALID_CONSISTENCY_TOKEN

@@ -1,0 +1,35 @@
+"""What is wrong with a message that breaks the contract's `buf.validate` rules, in words for the caller. Pure."""
+
+from typing import Final
+
+from protovalidate import Violation
+
+# Of what protovalidate says, what does not tell a caller what to do.
+_WORDS: Final = {
+    "must be at least 1 bytes": "must not be empty",
+    "must contain at least 1 item(s)": "must not be empty",
+    "must not be in list [0]": "must be set",
+    "value is required": "must be set",
+    "exactly one field is required in oneof": "one of its fields must be set",
+    "value must be one of the defined enum values": "must be one of the values that its enum defines",
+    "repeated value must contain unique items": "must not have the same value twice",
+}
+
+
+def fault_of(violation: Violation) -> str:
+    """What is wrong with the field, to follow its name."""
+    fault = violation.proto.message
+    return _WORDS.get(fault, fault)
+
+
+def path_of(violation: Violation) -> str:
+    """The field at fault, as in `tracks[2].track_sid` or `attributes["key"]`; empty for a rule of the whole message."""
+    proto = violation.proto
+    path = ""
+    for element in proto.field.elements if proto.field is not None else ():
+        path += f".{element.field_name}" if path else element.field_name
+        subscript = element.subscript
+        if subscript is not None:
+            key = f'"{subscript.value}"' if isinstance(subscript.value, str) else subscript.value
+            path += f"[{key}]"
+    return path

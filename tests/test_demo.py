@@ -134,7 +134,8 @@ _CHECKS: Final = ("pattern", "tone", "picture", "sound", "readings", "quality re
 async def test_two_demos_at_once_end_with_0_when_media_flowed_and_leave_nothing_behind(
     demo: Callable[..., Awaitable[DemoProcess]],
 ) -> None:
-    both = [await demo("--seconds", "5"), await demo("--seconds", "5")]
+    # The encoder needs a while to reach the full size on a busy machine.
+    both = [await demo("--seconds", "12"), await demo("--seconds", "12")]
     for running in both:
         status, output = await running.finish()
         assert status == 0, output

@@ -122,7 +122,7 @@ async def serve(settings: Settings, events: EventWriter | None = None) -> None:
         log.info("draining", seconds=settings.drain_seconds)
     # Everything is let go of: asked again now, the process must not seem to have been killed.
     for number in _ENDING:
-        loop.remove_signal_handler(number)
+        # Not taken off the loop first: for a moment the signal would end the process.
         signal.signal(number, signal.SIG_IGN)
 
 

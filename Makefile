@@ -10,6 +10,8 @@ PYTHON ?= python3
 WORKERS ?= 4
 # More arguments for pytest, such as ARGS="-k mute".
 ARGS ?=
+# A test that fails gets one more try, at most ten in all, and is named with its first failure even if it passes then.
+RERUNS := --reruns 1 --max-suite-reruns 10 --rerun-show-tracebacks -raR
 
 LIVEKIT_VERSION := 1.13.5
 LIVEKIT_OLD_VERSION := 1.11.0
@@ -27,7 +29,9 @@ GRPCURL := .tools/grpcurl-$(GRPCURL_VERSION)/grpcurl
 GHZ := .tools/ghz-$(GHZ_VERSION)/ghz
 BUF := .tools/buf-$(BUF_VERSION)/buf
 PROTOVALIDATE := .tools/protovalidate/v$(PROTOVALIDATE_VERSION)
-CODE := $(wildcard track_server tests bench clients/python fuzz tools)
+# Named after what it is made of: a change builds it anew, and a new checkout does not.
+EGRESS_WORKER := .tools/egress-worker-$(shell cat tests/egress_worker/*.go tests/egress_worker/go.* | sha256sum | head -c 12)/egress-worker
+CODE := $(wildcard track_server tests bench chaos clients/python fuzz tools)
 COMPANION := clients/browser/build/page.html
 COMPANION_SOURCES := $(wildcard clients/browser/src/* clients/browser/test/* clients/browser/*.json) clients/browser/.npmrc
 BASELINE := protos/baseline.binpb
@@ -36,6 +40,7 @@ BASELINE := protos/baseline.binpb
 ifeq ($(origin SECONDS),command line)
 DEMO_SECONDS := --seconds $(SECONDS)
 FUZZ_SECONDS := --seconds $(SECONDS)
+CHAOS_SECONDS := --seconds $(SECONDS)
 endif
 
 .PHONY: help
@@ -43,6 +48,7 @@ help:
 	@echo 'make demo [SECONDS=20]   a real room: LiveKit, TrackService, publications, a viewer, live quality'
 	@echo 'make test [ARGS=...]     all tests, against the real LiveKit server'
 	@echo 'make fuzz [SECONDS=60]   coverage-guided fuzzing of all that reads what strangers send; findings in .fuzz/'
+	@echo 'make chaos [SECONDS=300] [SEED=n]  event streams while all is killed and cut; chaos/results.json'
 	@echo 'make lint                ruff, mypy, import floors, buf lint and breaking'
 	@echo 'make format              ruff format and fixes'
 	@echo 'make proto               generated/ and docs/api.md from protos/'
@@ -59,12 +65,16 @@ demo: $(LIVEKIT) $(ENV)
 	@exec $(BIN)/track-server demo --livekit-server .tools/bin/livekit-server $(DEMO_SECONDS)
 
 .PHONY: test
-test: $(LIVEKIT) $(LIVEKIT_OLD) $(GRPCURL) $(COMPANION) $(ENV)
-	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+test: $(LIVEKIT) $(LIVEKIT_OLD) $(GRPCURL) $(EGRESS_WORKER) $(COMPANION) $(ENV)
+	$(BIN)/pytest -n $(WORKERS) $(RERUNS) $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(FUZZER)
 	@exec $(BIN)/python -m fuzz $(FUZZ_SECONDS)
+
+.PHONY: chaos
+chaos: $(LIVEKIT) $(ENV)
+	@exec $(BIN)/python -m chaos $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint
 lint: $(BUF) $(PROTOVALIDATE) $(COMPANION) $(ENV)
@@ -110,7 +120,7 @@ lock:
 	  --quiet --output-file fuzz/requirements.txt
 
 .PHONY: tools
-tools: $(LIVEKIT) $(LIVEKIT_OLD) $(GRPCURL) $(GHZ) $(BUF) $(PROTOVALIDATE)
+tools: $(LIVEKIT) $(LIVEKIT_OLD) $(GRPCURL) $(GHZ) $(BUF) $(PROTOVALIDATE) $(EGRESS_WORKER)
 
 # The companion for browsers, and the page in which the tests run it.
 .PHONY: companion
@@ -149,6 +159,9 @@ $(GHZ):
 
 $(BUF):
 	@tools/go-tool buf $@ $(BUF_VERSION) github.com/bufbuild/buf/cmd/buf
+
+$(EGRESS_WORKER):
+	@tools/egress-worker $@
 
 $(PROTOVALIDATE):
 	@tools/protovalidate $(@D) $(PROTOVALIDATE_VERSION)

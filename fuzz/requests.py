@@ -17,6 +17,7 @@ from track_server.audit.entry import Operation, entry_of
 from track_server.errors import TrackError
 from track_server.interceptors.errors import status_of
 from track_server.interceptors.method import Method, declared
+from track_server.interceptors.streams import OpenStreams
 from track_server.interceptors.validation import Messages
 
 # gRPC's limit on the metadata of an answer, less what else is in it.
@@ -31,7 +32,7 @@ def _reading(method: Method) -> Read:
     async def inner(request: Any, call: Any) -> bytes:
         return b""
 
-    read = Messages().wrap(method, inner)
+    read = Messages(OpenStreams(None)).wrap(method, inner)
     if not method.request_streaming:
         return read
 

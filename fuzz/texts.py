@@ -10,22 +10,30 @@ from track_server.errors import InvalidConsistencyToken, InvalidCursor, InvalidP
 from track_server.keys import parse_keys
 from track_server.paging import page_of, page_token, position_in
 from track_server.permissions.rules_file import RulesError, parse
-from track_server.rooms.log import Cursor
+from track_server.rooms.cursor import Cursor, Seal
 from track_server.subscription.consistency import revision_of, token_of
 
 _EXAMPLE: Final = Path(__file__).resolve().parents[1] / "examples" / "permissions.toml"
 _QUERY: Final = ("tracks", "room")
+_SEAL: Final = Seal(b"\x01" * 32)
+_CURSOR: Final = Cursor("0123456789ab", 17)
 _ITEMS: Final = [(number, f"item {number}") for number in range(5)]
 
 
 def _cursor(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     try:
-        cursor = Cursor.parse(text)
+        cursor = _SEAL.read("room", text)
     except InvalidCursor:
         return
-    if Cursor.parse(str(cursor)) != cursor or len(str(cursor)) > len(text) or not text.isprintable():
+    if not text.isascii() or not text.isprintable():
+        raise Finding(f"{text!r} is taken for one of another life")
+    if cursor is None:
+        return
+    if _SEAL.text("room", cursor) != text or _SEAL.read("another room", text) is not None:
         raise Finding(f"{text!r} is taken for {cursor}")
+    if cursor != _CURSOR:
+        raise Finding(f"{text!r} was forged")
 
 
 def _page_token(data: bytes) -> None:
@@ -88,6 +96,7 @@ _WAYS: Final[tuple[Callable[[bytes], None], ...]] = (_cursor, _page_token, _page
 
 def _seeds() -> Iterator[bytes]:
     yield chosen(0, b"0123456789ab-17")
+    yield chosen(0, _SEAL.text("room", _CURSOR).encode())
     yield chosen(1, page_token((1, "a"), ("tracks", "another room")).encode())
     yield chosen(2, json.dumps([1, "item 1"]).encode())
     yield chosen(2, b'["a", null, {}]')

@@ -147,20 +147,20 @@ async def serving(
 async def failure(call: Awaitable[Any]) -> aio.AioRpcError:
     """The error with which the call fails."""
     with pytest.raises(aio.AioRpcError) as failed:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(45):
             await call
     return failed.value
 
 
 async def drained(call: Any) -> list[Any]:
     """All messages of a stream."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         return [message async for message in call]
 
 
 async def until(condition: Callable[[], Any]) -> None:
     """Return once the condition holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -16,8 +16,9 @@ import pytest_asyncio
 import uvloop
 
 from tests.livekit_process import LiveKitProcess, ToolMissingError, tool
+from tests.livekit_rooms import existing_room
 from tests.permission_process import PermissionProcess
-from tests.track_process import TrackProcess
+from tests.track_process import Client, TrackProcess
 
 _LEAK_GRACE_S = 2.0
 
@@ -154,7 +155,12 @@ async def track(livekit: LiveKitProcess, tmp_path_factory: pytest.TempPathFactor
     """TrackService with its media worker, shared by all tests of this worker: never stop or kill this one."""
     directory = tmp_path_factory.mktemp("track")
     (directory / "media").mkdir()
-    async with TrackProcess(livekit, directory, {"TRACK_MEDIA_DIR": str(directory / "media")}) as server:
+    async with TrackProcess(
+        livekit,
+        directory,
+        # The host is nobody's: subscriptions can be made, and nothing is sent.
+        {"TRACK_MEDIA_DIR": str(directory / "media"), "TRACK_WEBHOOK_HOSTS": "hooks.example.com"},
+    ) as server:
         yield server
 
 
@@ -186,6 +192,20 @@ async def start_permissions(tmp_path: Path) -> AsyncIterator[StartPermissions]:
 def room_name() -> str:
     """A room name that no other test uses."""
     return f"room-{uuid.uuid4().hex[:12]}"
+
+
+@pytest_asyncio.fixture
+async def room(livekit: LiveKitProcess, room_name: str) -> AsyncIterator[str]:
+    """A room of the shared LiveKit that exists; deleted with all that is in it."""
+    async with existing_room(livekit, room_name):
+        yield room_name
+
+
+@pytest_asyncio.fixture
+async def admin(track: TrackProcess, room_name: str) -> AsyncIterator[Client]:
+    """A caller with `roomAdmin` of this test's room, whether that exists or not."""
+    async with track.client("admin", room_admin=True, room=room_name) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ async def viewer(livekit: LiveKitProcess, room: str, identity: str, key: bytes |
 
 async def clocks(seen: Viewer, sid: str, count: int) -> None:
     """Waits for that many pictures whose clock can be read."""
-    async with asyncio.timeout(30), seen.frames(sid) as frames:
+    async with asyncio.timeout(45), seen.frames(sid) as frames:
         while count:
             _, frame = await frames.get()
             count -= read_clock(luma(frame)) is not None

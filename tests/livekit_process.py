@@ -23,8 +23,8 @@ TOOLS: Final = Path(__file__).resolve().parent.parent / ".tools" / "bin"
 # Below Linux's ephemeral range (32768 up), so that no outgoing connection takes a port while its server is down.
 _PORTS: Final = range(12_000, 32_000)
 _START_ATTEMPTS: Final = 5
-_START_DEADLINE_S: Final = 30.0
-_STOP_DEADLINE_S: Final = 10.0
+_START_DEADLINE_S: Final = 60.0
+_STOP_DEADLINE_S: Final = 20.0
 _PAUSE_S: Final = 5.0
 _POLL_S: Final = 0.02
 
@@ -324,7 +324,7 @@ class LiveKitProcess:
 
 
 def _version(binary: Path) -> str:
-    words = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout.split()
+    words = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True, timeout=45).stdout.split()
     return words[-1]
 
 

@@ -22,7 +22,7 @@ __all__ = ["EXAMPLE", "PermissionClient", "PermissionProcess"]
 
 EXAMPLE: Final = Path(__file__).resolve().parents[1] / "examples" / "permissions.toml"
 """Rules that decide as mode `token` does."""
-_RELOAD_DEADLINE_S: Final = 20.0
+_RELOAD_DEADLINE_S: Final = 45.0
 
 
 class PermissionProcess(ServerProcess):

@@ -40,7 +40,7 @@ async def shown(client: Client, room: str, **target: Any) -> pb.TrackSubscriptio
     """GetTrackSubscriptionPermissions."""
     request = pb.GetTrackSubscriptionPermissionsRequest(room=room, **target)
     permissions: pb.TrackSubscriptionPermissions = (
-        await client.GetTrackSubscriptionPermissions(request, timeout=20)
+        await client.GetTrackSubscriptionPermissions(request, timeout=45)
     ).permissions
     return permissions
 

@@ -11,7 +11,7 @@ from track.v1 import track_pb2, tracks_pb2
 LIVE = pb.PUBLICATION_STATE_LIVE
 ENDED = pb.PUBLICATION_STATE_ENDED
 OBSERVED = pb.STAGE_OBSERVED
-DEADLINE_S = 20.0
+DEADLINE_S = 45.0
 
 TONE = pb.PublicationSpec(tone=pb.ToneInput())
 DATA = pb.PublicationSpec(data=pb.DataInput(frames_per_second=20))
@@ -26,7 +26,7 @@ def pattern(width: int = 320, height: int = 180, fps: float = 15, **options: Any
 async def publish(client: Client, room: str, spec: pb.PublicationSpec, identity: str = "") -> pb.Publication:
     """Publishes, and requires that it was seen in the room."""
     request = pb.PublishTrackRequest(room=room, spec=spec, participant_identity=identity)
-    answer = await client.PublishTrack(request, timeout=30)
+    answer = await client.PublishTrack(request, timeout=DEADLINE_S)
     assert answer.stage == OBSERVED, answer
     assert answer.publication.state == LIVE
     publication: pb.Publication = answer.publication
@@ -64,11 +64,12 @@ async def track_of(client: Client, publication: pb.Publication) -> track_pb2.Tra
     return track
 
 
-async def until_listed(client: Client, room: str, sid: str, *, there: bool = True) -> None:
-    """Waits until the room shows the track, or does not any more."""
+async def until_listed(client: Client, room: str, *sids: str, there: bool = True) -> None:
+    """Waits until the room shows all these tracks, or none of them any more."""
     async with asyncio.timeout(DEADLINE_S):
         while True:
             answer = await client.ListTracks(tracks_pb2.ListTracksRequest(room=room))
-            if (sid in {found.sid for found in answer.tracks}) == there:
+            shown = {found.sid for found in answer.tracks}
+            if all((sid in shown) == there for sid in sids):
                 return
             await asyncio.sleep(0.05)

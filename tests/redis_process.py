@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.livekit_process import ReservedPort, ToolMissingError, dying_with_parent
 
-_START_DEADLINE_S: Final = 20.0
+_START_DEADLINE_S: Final = 60.0
 
 
 class Redis:

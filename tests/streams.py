@@ -65,7 +65,14 @@ class EventStream:
 @contextlib.asynccontextmanager
 async def events(client: Client, room: str, cursor: str = "") -> AsyncIterator[EventStream]:
     """Watches the room for the span of the block."""
-    stream = client.WatchEvents(event_pb2.WatchEventsRequest(room=room, cursor=cursor))
+    async with watching(client, room=room, cursor=cursor) as stream:
+        yield stream
+
+
+@contextlib.asynccontextmanager
+async def watching(client: Client, **fields: Any) -> AsyncIterator[EventStream]:
+    """Watches for the span of the block, as those fields of the request say."""
+    stream = client.WatchEvents(event_pb2.WatchEventsRequest(**fields))
     try:
         yield EventStream(stream)
     finally:

@@ -36,8 +36,9 @@ async def down_tracks(livekit: LiveKitProcess, room: str) -> set[tuple[str, str]
         identities = {who["ID"]: name for name, who in entry["Participants"].items()}
         for who in entry["Participants"].values():
             for sid, up in who["UpTrackManager"]["PublishedTracks"].items():
-                found |= {(identities[down["SubscriberID"]], sid) for down in up.get("DownTracks") or []}
-    return {(name, sid) for name, sid in found if not name.startswith("track-watcher-")}
+                found |= {(identities.get(down["SubscriberID"], ""), sid) for down in up.get("DownTracks") or []}
+    # A copy may outlive its subscriber by a moment.
+    return {(name, sid) for name, sid in found if name and not name.startswith("track-watcher-")}
 
 
 @contextlib.asynccontextmanager

@@ -96,7 +96,7 @@ def test_missing_settings_end_a_command_at_once_with_a_sentence_each(
         [sys.executable, "-m", "track_server", command, *(["--list"] if command == "token" else [])],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
         env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
     )
@@ -111,7 +111,7 @@ def test_a_store_that_cannot_be_used_ends_serve_with_a_sentence(tmp_path: Path) 
         [sys.executable, "-m", "track_server", "serve", "--store", str(tmp_path), "--livekit-url", "ws://127.0.0.1:1"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
         env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
     )

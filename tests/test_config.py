@@ -103,6 +103,11 @@ def test_livekits_address_is_taken_in_all_its_forms(given_url: str, http: str, w
         ("log_format", "xml", "TRACK_LOG_FORMAT must be 'json' or 'console'"),
         ("drain_seconds", "soon", "TRACK_DRAIN_SECONDS must be a number"),
         ("transport_timeout_seconds", "0", "TRACK_TRANSPORT_TIMEOUT_SECONDS must be more than 0"),
+        ("webhook_hosts", "hooks.example,https://", "TRACK_WEBHOOK_HOSTS must be hosts"),
+        ("webhook_hosts", "a/b", "TRACK_WEBHOOK_HOSTS must be hosts"),
+        ("webhook_hosts", "*", "TRACK_WEBHOOK_HOSTS must be hosts"),
+        ("webhook_hosts", "a:99999", "TRACK_WEBHOOK_HOSTS must be hosts"),
+        ("webhook_hosts", "ü" * 80, "TRACK_WEBHOOK_HOSTS must be hosts"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_it_must_be(field: str, value: str, says: str) -> None:

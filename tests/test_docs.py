@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartPermissions
+from tests.egresses import egress_cluster
 from tests.livekit_process import TOOLS, LiveKitProcess
 from tests.livekit_rooms import delete_room
 from tests.participants import microphone, participant
@@ -24,6 +25,8 @@ ADDRESS = "localhost:50051"
 PERMISSIONS = "localhost:50052"
 """What they call the permission service."""
 ROOM = "demo"
+RECORDING = "recording.md"
+"""Its calls need an Egress, as only a cluster of their own has."""
 FAILS = "# fails"
 ENDLESS = "# until Ctrl-C"
 ENDLESS_S = 5.0
@@ -32,8 +35,10 @@ CALL_S = 40.0
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _TOKEN = re.compile(r"^(?:\$ )?([A-Z]+)=\$\((track-server token .*)\)$")
 # What differs from run to run: ids by the name of their field, then every number.
-_NAMED_ID = re.compile(r'"(\w+)": "((?:PUB|D?TR|PA|RM)_\w+|[0-9a-f]{12}-\d+)"')
-_VOLATILE = re.compile(r"(?:PUB|pub|D?TR|PA|RM)_\w+|[0-9a-f]{12}-\d+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_NAMED_ID = re.compile(r'"(\w+)": "((?:PUB|WHS|BLK|TEG|EG|D?TR|PA|RM)_\w+|(?:[0-9a-f]{12}){1,2}-\d+)"')
+_VOLATILE = re.compile(
+    r"(?:PUB|pub|WHS|BLK|TEG|EG|D?TR|PA|RM)_\w+|(?:[0-9a-f]{12}){1,2}-\d+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+)
 # A first report may be made before LiveKit's first receiver report came.
 _LATER = re.compile(r'"(?:loss_percent|jitter_ms|rtt_ms)":')
 
@@ -91,9 +96,21 @@ async def test_every_call_in_the_documents_works_and_answers_as_written(
         await microphone(viewer)
         try:
             for command in ALL:
-                await shell.run(command)
+                if command.document != RECORDING:
+                    await shell.run(command)
         finally:
             await delete_room(livekit, ROOM)
+
+
+@pytest.mark.deadline(240)
+async def test_every_call_about_recordings_works_and_answers_as_written(tmp_path: Path) -> None:
+    async with egress_cluster(tmp_path) as cluster:
+        shell = Shell(cluster.track, {ADDRESS: cluster.track.address})
+        async with participant(cluster.livekit, ROOM, "viewer", auto_subscribe=False) as viewer:
+            await microphone(viewer)
+            for command in ALL:
+                if command.document == RECORDING or (_TOKEN.match(command.line) and command.document == "README.md"):
+                    await shell.run(command)
 
 
 class Shell:

@@ -1,4 +1,4 @@
-"""The command line: `track-server serve | worker | permissions | demo | token | health`."""
+"""The command line: `track-server serve | worker | permissions | demo | token | health | events`."""
 
 import argparse
 import asyncio
@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from track_server.commands.arguments import add_events, add_health, server_of
 from track_server.config import (
     Credentials,
     Environment,
@@ -140,18 +141,21 @@ def _token(options: dict[str, Any]) -> int:
 
     credentials = Credentials.load()
     joins = bool(options["identity"] and options["room"])
-    named = bool(options["identity"]) and not options["list"]
-    if not options["room"] and (named or options["admin"]):
-        print("--identity and --admin are about one room: give --room.", file=sys.stderr)
+    named = bool(options["identity"]) and not (options["list"] or options["create"])
+    everywhere = options["list"] or options["create"]
+    if not options["room"] and (named or options["admin"] or (options["record"] and not everywhere)):
+        print("--identity, --admin and --record are about one room: give --room.", file=sys.stderr)
         return _WRONG
-    if not (joins or options["admin"] or options["list"]):
-        print("A token needs at least one of --identity, --admin and --list.", file=sys.stderr)
+    if not (joins or any(options[grant] for grant in ("admin", "list", "create", "record"))):
+        print("A token needs at least one of --identity, --admin, --list, --create and --record.", file=sys.stderr)
         return _WRONG
     grants = VideoGrants(
         room=options["room"],
         room_join=joins or None,
         room_admin=options["admin"] or None,
         room_list=options["list"] or None,
+        room_create=options["create"] or None,
+        room_record=options["record"] or None,
         can_publish=options["can_publish"],
         can_publish_data=options["can_publish_data"],
         can_publish_sources=options["can_publish_sources"],
@@ -167,9 +171,17 @@ def _token(options: dict[str, Any]) -> int:
 
 
 def _health(options: dict[str, Any]) -> int:
+    from track_server.commands.channel import Server
     from track_server.commands.health import ask
 
-    return ask(**options)
+    return ask(Server(**server_of(options)), **options)
+
+
+def _events(options: dict[str, Any]) -> int:
+    from track_server.commands.channel import Server
+    from track_server.commands.events import watch
+
+    return watch(Server(**server_of(options)), **options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -203,10 +215,14 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument(
         "--identity",
         default="",
-        help="may join the room as this participant; with --list and no --room: name of the service",
+        help="may join the room as this participant; with --list or --create and no --room: name of the service",
     )
     token.add_argument("--admin", action="store_true", help="may act on everybody in the room (roomAdmin)")
     token.add_argument("--list", action="store_true", help="may read every room (roomList)")
+    token.add_argument(
+        "--create", action="store_true", help="may create rooms, and set what is for all of them (roomCreate)"
+    )
+    token.add_argument("--record", action="store_true", help="may record (roomRecord)")
     token.add_argument("--ttl", type=_span, default="6h", help="how long it is good, e.g. 90s, 30m, 6h, 2d; default 6h")
     for name, what in (
         ("can-publish", "publish media"),
@@ -224,20 +240,10 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     health = _command(commands, "health", _health, "ask a server how it is; exit status 0: serving, 1: not")
-    health.add_argument("--address", metavar="HOST:PORT", help="the server; default TRACK_LISTEN")
-    health.add_argument(
-        "--service",
-        default="track.v1.TrackService",
-        help="what to ask for; default track.v1.TrackService: ready to serve. Empty: alive",
-    )
-    for flag, what in (
-        ("--tls-ca", "PEM file of the CA of the server's certificate; default: the server has no TLS"),
-        ("--tls-cert", "PEM file of a client certificate, where the server asks for one"),
-        ("--tls-key", "PEM file of the client certificate's private key"),
-    ):
-        health.add_argument(flag, metavar="FILE", help=what)
-    health.add_argument("--tls-name", metavar="NAME", help="the name in the server's certificate; default: its host")
-    health.add_argument("--timeout", type=float, default=3.0, metavar="S", help="seconds to wait; default 3")
+    add_health(health)
+
+    events = _command(commands, "events", _events, "print what happens in rooms, a line an event, until Ctrl-C")
+    add_events(events)
     return parser
 
 

@@ -12,11 +12,13 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 
 from track.permission.v1 import permission_service_pb2
-from track.v1 import audit_pb2, publication_pb2, track_pb2
+from track.v1 import audit_pb2, egress_pb2, event_pb2, publication_pb2, track_pb2
 from track_server.errors import InvalidExpression
 
 Predicate = Callable[[Message], bool]
-Condition = Callable[[Mapping[str, Message]], bool | None]
+Condition = Callable[[Mapping[str, Message | str]], bool | None]
+EventPredicate = Callable[[str, event_pb2.RoomEvent], bool]
+"""Of a room's name and an event of it."""
 
 CONTAINER: Final = "track.v1"
 VARIABLES: Final = {
@@ -24,10 +26,14 @@ VARIABLES: Final = {
     "publication": publication_pb2.Publication.DESCRIPTOR.full_name,
     "participant": track_pb2.Participant.DESCRIPTOR.full_name,
     "entry": audit_pb2.AuditEntry.DESCRIPTOR.full_name,
+    "egress": egress_pb2.TrackEgress.DESCRIPTOR.full_name,
+    "event": event_pb2.RoomEvent.DESCRIPTOR.full_name,
     "check": permission_service_pb2.CheckPermissionRequest.DESCRIPTOR.full_name,
     "issue": permission_service_pb2.IssueTrackTokenRequest.DESCRIPTOR.full_name,
 }
 """What an expression may speak of, and its type."""
+TEXTS: Final = frozenset({"room"})
+"""Likewise: names that are strings."""
 
 # `ERROR: <input>:LINE:COLUMN: what is wrong`, then a picture of the place.
 _FAULT: Final = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
@@ -65,6 +71,16 @@ def compile_filter(source: str, variable: str, field: str = "filter") -> Predica
         return condition({variable: message}) is True
 
     return matches
+
+
+@lru_cache(maxsize=1024)
+def compile_event_filter(source: str, field: str = "filter") -> EventPredicate | None:
+    """`compile_filter` over `event` and `room`, the name of its room."""
+    if not source.strip():
+        return None
+    _refuse_costly(source, field)
+    condition = compile_condition(source, ("event", "room"), field)
+    return lambda room, event: condition({"event": event, "room": room}) is True
 
 
 def in_time(matches: Predicate | None, field: str = "filter") -> Predicate:
@@ -144,7 +160,7 @@ def compile_condition(source: str, variables: tuple[str, ...], field: str) -> Co
             metadata={"line": "1", "column": "1"},
         )
 
-    def holds(values: Mapping[str, Message]) -> bool | None:
+    def holds(values: Mapping[str, Message | str]) -> bool | None:
         try:
             # An error of the evaluation is a value, of type ERROR and with its text.
             value: Any = compiled.eval(data=values).value()
@@ -159,7 +175,9 @@ def compile_condition(source: str, variables: tuple[str, ...], field: str) -> Co
 def _environment(variables: tuple[str, ...]) -> cel.Env:
     return cel.NewEnv(
         descriptor_pool.Default(),
-        variables={variable: cel.Type(VARIABLES[variable]) for variable in variables},
+        variables={
+            variable: cel.Type.STRING if variable in TEXTS else cel.Type(VARIABLES[variable]) for variable in variables
+        },
         container=CONTAINER,
     )
 

@@ -23,10 +23,15 @@ def fault_of(violation: Violation) -> str:
 
 
 def path_of(violation: Violation) -> str:
-    """The field at fault, as in `tracks[2].track_sid` or `attributes["key"]`; empty for a rule of the whole message."""
+    """The field at fault, as in `tracks[2].track_sid` or `attributes["key"]`.
+
+    Of a rule of the whole message, what the rule's id ends with: a field, or `target` for those that name one.
+    """
     proto = violation.proto
+    if proto.field is None or not proto.field.elements:
+        return proto.rule_id.rpartition(".")[2]
     path = ""
-    for element in proto.field.elements if proto.field is not None else ():
+    for element in proto.field.elements:
         path += f".{element.field_name}" if path else element.field_name
         subscript = element.subscript
         if subscript is not None:

@@ -5,10 +5,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 import structlog
+
+from track_server.lifetime import Closing, Tasks
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +24,7 @@ T = TypeVar("T")
 _Signature = tuple[tuple[int, ...] | None, ...]
 
 
-class WatchedFiles(Generic[T]):
+class WatchedFiles(Closing, Generic[T]):
     """What stands in some files that belong together, kept up to date; `async with` owns the task that looks.
 
     ``read`` makes the value of the files; it may block, runs in a thread, and raises ValueError with a sentence where
@@ -52,25 +53,17 @@ class WatchedFiles(Generic[T]):
         self._problem = ""
         self._interval_s = interval_s
         self._looking = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         self._taken, value = await asyncio.to_thread(self._first)
         self._take(value)
-        self._task = asyncio.create_task(self._run(), name=f"watch {self._name}")
+        self._tasks.spawn(self._run(), name=f"watch {self._name}")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Look no more. May be called twice."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._tasks.aclose()
 
     async def look(self) -> None:
         """Look once."""

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Protocol, Self
 
 import structlog
@@ -12,6 +11,7 @@ from grpc_health.v1 import health_pb2
 from track.v1 import track_service_pb2
 from track_server.errors import TrackError
 from track_server.keys import KeyRing
+from track_server.lifetime import Closing, Tasks
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.jobs import ServerInfo, probe
 from track_server.store.records import Store, StoreError
@@ -48,7 +48,7 @@ class Statuses(Protocol):
         """Tells how a service is from now on."""
 
 
-class Readiness:
+class Readiness(Closing):
     """Looks every INTERVAL_S and tells `grpc.health.v1`: "" while the process lives, SERVICE while it can work.
 
     `async with` looks once, and then goes on. ``conditions``: what is needed beside LiveKit and the store.
@@ -74,23 +74,16 @@ class Readiness:
         # Why LiveKit cannot be used, "" where it can; None before the first look.
         self._fault: str | None = None
         self._draining = False
-        self._looking: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         await self.look()
-        self._looking = asyncio.create_task(self._run(), name="readiness")
+        self._tasks.spawn(self._run(), name="readiness")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Looks no more. May be called twice."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._tasks.aclose()
 
     async def _run(self) -> None:
         while True:

@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
 
 from track_server.config import Credentials, SettingsError, environment_name
 from track_server.filewatch import WatchedFiles, read_file
+from track_server.lifetime import Closing
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ class ApiKey:
     secret: str = field(repr=False)
 
 
-class KeyRing:
+class KeyRing(Closing):
     """The keys, `async with`. With a file, it is read again within half a second of a change.
 
     Good are the file's keys, and ``own`` beside them unless the file has its key with another secret: then the file's
@@ -68,11 +68,6 @@ class KeyRing:
             with _as_settings_error():
                 await self._file.__aenter__()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Follow the file no more. May be called twice."""

@@ -1,16 +1,9 @@
-"""What a server and a child of its media worker tell each other about pushed frames, over a local socket.
-
-A header of 13 bytes (kind, length of the payload, a number; big-endian), then the payload.
-"""
+"""What a server and a child of its media worker tell each other about pushed frames. See localwire."""
 
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
-
-HEADER: Final = struct.Struct(">BIq")
-MAX_PAYLOAD: Final = 64 * 1024 * 1024
-"""Longest payload in bytes: the largest frame that the settings allow."""
 
 _TAKEN: Final = struct.Struct(">IIQQ")
 _BITRATE: Final = struct.Struct(">qd")
@@ -29,8 +22,6 @@ class Kind(IntEnum):
     """To the child: mute the track, since no frames come."""
     UNMUTE = 5
     """To the child: frames come again."""
-    HELLO = 16
-    """To the server, first. Payload: the ticket."""
     TAKEN = 17
     """To the server: what became of frames. Number: timestamp of the last one, or -1. Payload: `Taken`."""
     KEYFRAME_WANTED = 18
@@ -74,8 +65,3 @@ class Bitrate:
     def decode(cls, payload: bytes) -> "Bitrate":
         """Of a payload. Raises struct.error."""
         return cls(*_BITRATE.unpack(payload))
-
-
-def header(kind: Kind, length: int = 0, number: int = 0) -> bytes:
-    """What stands before a payload of that length in bytes."""
-    return HEADER.pack(kind, length, number)

@@ -44,6 +44,7 @@ class Running:
     address: str
     media_address: str
     metrics_address: str
+    webhook_address: str
 
 
 @contextlib.asynccontextmanager
@@ -87,6 +88,7 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
             exposing(ground.registry, settings.metrics_listen, environment_name("metrics_listen"))
         )
         await enter(readiness)
+        webhook_address = (await enter(work.hooks.endpoint)).address
         await server.start()
 
         async def drain() -> None:
@@ -98,7 +100,7 @@ async def running(settings: Settings, events: EventWriter | None = None) -> Asyn
             await chain.finish()
 
         stack.push_async_callback(drain)
-        yield Running(address, media_address, metrics_address)
+        yield Running(address, media_address, metrics_address, webhook_address)
 
 
 async def serve(settings: Settings, events: EventWriter | None = None) -> None:
@@ -115,6 +117,7 @@ async def serve(settings: Settings, events: EventWriter | None = None) -> None:
             address=server.address,
             media_address=server.media_address,
             metrics_address=server.metrics_address or None,
+            webhook_address=server.webhook_address or None,
             livekit=settings.livekit_url,
             auth_mode=settings.auth_mode,
         )

@@ -7,9 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -18,6 +16,8 @@ from track_server.agent import LINE_LIMIT, Registered, message_in
 from track_server.config import Settings, environment_name
 from track_server.errors import LimitExceeded
 from track_server.keys import KeyRing
+from track_server.lifeline import bound
+from track_server.lifetime import Closing, Tasks
 from track_server.supervised import OfferedSession, SupervisedWorker
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ _STOP_S: Final = 8.0
 _FULL_RETRY_S: Final = 2.0
 
 
-class Supervisor:
+class Supervisor(Closing):
     """Keeps ``count`` processes `python -m track_server worker --supervised` running, `async with`.
 
     ``environment``: gives the settings for one that is started, on top of our own environment.
@@ -40,33 +40,30 @@ class Supervisor:
         self._environment = environment
         self._came: Callable[[], None] = lambda: None
         self._workers: set[SupervisedWorker] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
 
     def follow(self, came: Callable[[], None]) -> None:
         """Calls ``came`` whenever a worker can take a session that none could take before."""
         self._came = came
 
     async def __aenter__(self) -> Self:
-        self._tasks = [
-            asyncio.create_task(self._keep(index), name=f"media worker {index}") for index in range(self._count)
-        ]
+        for index in range(self._count):
+            self._tasks.spawn(self._keep(index), name=f"media worker {index}")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Ends the workers: asked first, killed after a while. May be called twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     @property
     def ready(self) -> bool:
         """Whether a worker takes offers now, or would if it were not full."""
         return any(worker.answers for worker in self._workers)
+
+    @property
+    def expected(self) -> bool:
+        """Whether there are any workers at all, be it that they are just being started."""
+        return self._count > 0
 
     async def offer(self, ticket: str, token: str, over: Callable[[], None]) -> OfferedSession | None:
         """Offers a session to one worker after the other; returns it once one has taken it, None where none answers.
@@ -88,11 +85,8 @@ class Supervisor:
         delay = _FIRST_DELAY_S
         while True:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "track_server",
-                "worker",
-                "--supervised",
+                # Asked to end where the server is killed: it then ends its sessions in order.
+                *bound("track_server", "worker", "--supervised", end=signal.SIGTERM),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=LINE_LIMIT,

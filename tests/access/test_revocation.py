@@ -56,7 +56,7 @@ async def looking(access: Deciding) -> AsyncIterator[Revocation]:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Waits for it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(45):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -19,8 +19,13 @@ HOST = Permission.PERMISSION_HOST_MEDIA
 RESTRICT = Permission.PERMISSION_RESTRICT_TRACK
 TOKEN = Permission.PERMISSION_CREATE_TOKEN
 AUDIT = Permission.PERMISSION_READ_AUDIT
-SENDING = {PUBLISH, MUTE, RESTRICT}
-ALL = {READ_SERVER, READ, SUBSCRIBE, HOST, TOKEN, AUDIT, *SENDING}
+METADATA = Permission.PERMISSION_WRITE_METADATA
+SCHEMAS = Permission.PERMISSION_WRITE_SCHEMAS
+WEBHOOKS = Permission.PERMISSION_MANAGE_WEBHOOKS
+RECORD = Permission.PERMISSION_RECORD
+SENDING = {PUBLISH, MUTE, RESTRICT, METADATA}
+GOVERNING = {AUDIT, SCHEMAS, WEBHOOKS}
+ALL = {READ_SERVER, READ, SUBSCRIBE, HOST, TOKEN, RECORD, *GOVERNING, *SENDING}
 
 NO_SOURCE = TrackSource.TRACK_SOURCE_UNSPECIFIED
 CAMERA = TrackSource.TRACK_SOURCE_CAMERA
@@ -60,6 +65,8 @@ SENDER = who(room_join=True, can_publish_data=True)
 PARTICIPANT = who(room_join=True, can_publish=True, can_publish_data=True, can_subscribe=True)
 ADMIN = who(room_admin=True)
 SERVICE = who(room_list=True)
+RECORDER = who(room_record=True)
+OPERATOR = who(room_list=True, room_create=True, room_record=True)
 WORKER = Principal("SES_1", Grants(agent=True))
 # As LiveKit makes it for an agent that it sends into a room.
 AGENT = who(agent=True, room_join=True, can_subscribe=True)
@@ -76,7 +83,8 @@ OUTSIDER = who(can_publish=True, can_publish_data=True, can_subscribe=True)
         (SPEAKER, {READ_SERVER, READ, TOKEN, *SENDING}, {READ_SERVER}),
         (SENDER, {READ_SERVER, READ, TOKEN, *SENDING}, {READ_SERVER}),
         (PARTICIPANT, {READ_SERVER, READ, SUBSCRIBE, TOKEN, *SENDING}, {READ_SERVER}),
-        (ADMIN, {READ_SERVER, READ, SUBSCRIBE, TOKEN, AUDIT, *SENDING}, {READ_SERVER}),
+        (ADMIN, {READ_SERVER, READ, SUBSCRIBE, TOKEN, *GOVERNING, *SENDING}, {READ_SERVER}),
+        (RECORDER, {READ_SERVER, RECORD}, {READ_SERVER}),
         (SERVICE, {READ_SERVER, READ, AUDIT}, {READ_SERVER, READ, AUDIT}),
         (WORKER, {READ_SERVER, HOST}, {READ_SERVER, HOST}),
         (AGENT, {READ_SERVER, READ, SUBSCRIBE, TOKEN}, {READ_SERVER}),
@@ -96,6 +104,27 @@ def test_a_room_opens_to_the_grants_that_the_contract_names(
         else:
             with pytest.raises(PermissionDenied):
                 rules.admit(principal, permission, room)
+
+
+@pytest.mark.parametrize("permission", sorted({SCHEMAS, WEBHOOKS, RECORD, AUDIT, READ}))
+def test_all_rooms_at_once_take_grants_that_are_about_all(permission: "Permission.ValueType") -> None:
+    rules.admit(OPERATOR, permission, "")
+    rules.within_token(OPERATOR, permission, "")
+    for principal in (ADMIN, PARTICIPANT, RECORDER, who(room_join=True, room_admin=True, room_record=True)):
+        with pytest.raises(PermissionDenied):
+            rules.admit(principal, permission, "")
+        with pytest.raises(PermissionDenied):
+            rules.within_token(principal, permission, "")
+
+
+def test_what_is_about_all_rooms_governs_no_single_one() -> None:
+    for permission in (SCHEMAS, WEBHOOKS):
+        with pytest.raises(PermissionDenied):
+            rules.admit(OPERATOR, permission, "room")
+    rules.admit(who(room_list=True, room_record=True), RECORD, "other")
+    rules.require(RECORDER, asked(RECORD, "bob", CAMERA, VIDEO))
+    with pytest.raises(PermissionDenied):
+        rules.require(ADMIN, asked(RECORD, "bob", CAMERA, VIDEO))
 
 
 def test_a_token_without_a_room_opens_no_room_not_even_the_nameless() -> None:

@@ -7,7 +7,16 @@ from google.protobuf import duration_pb2, json_format, struct_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from track.v1 import audit_pb2, publication_pb2, subscription_permission_pb2, token_pb2, tracks_pb2
+from track.v1 import (
+    audit_pb2,
+    egress_pb2,
+    publication_pb2,
+    pull_pb2,
+    subscription_permission_pb2,
+    token_pb2,
+    tracks_pb2,
+    webhook_pb2,
+)
 from track_server.audit.redaction import MAX_JSON_BYTES, redacted
 
 Request = publication_pb2.PublishTrackRequest
@@ -68,6 +77,35 @@ def test_a_request_is_kept_by_the_names_and_words_of_the_contract() -> None:
 )
 def test_of_a_uri_neither_user_nor_query_is_kept(uri: str, kept: str) -> None:
     assert of_uri(uri) == kept
+
+
+def test_of_a_recording_and_a_webhook_no_secret_is_kept() -> None:
+    url = "wss://user:hidden@example.org/in?key=hidden#hidden"
+    to_socket = egress_pb2.StartTrackEgressRequest(output=egress_pb2.EgressOutput(websocket_url=url))
+    s3 = egress_pb2.S3Storage(
+        bucket="b",
+        endpoint="https://user:hidden@s3.example.org/?hidden",
+        access_key="hidden",
+        secret="hidden",
+        session_token="hidden",
+    )
+    gcs = egress_pb2.GcsStorage(bucket="b", credentials='{"private_key": "hidden"}')
+    azure = egress_pb2.AzureStorage(container="c", account_name="n", account_key="hidden")
+    files = [egress_pb2.EgressFile(filepath="f", **storage) for storage in ({"s3": s3}, {"gcs": gcs}, {"azure": azure})]
+    rules = [
+        egress_pb2.SetEgressRuleRequest(rule=egress_pb2.EgressRule(output=egress_pb2.EgressOutput(file=file)))
+        for file in files
+    ]
+    hook = webhook_pb2.CreateWebhookSubscriptionRequest(url="https://user:hidden@example.org/in?key=hidden")
+    pull = pull_pb2.PullMediaRequest(encryption_key=b"hidden")
+    kept = [redacted(request)[0] for request in (to_socket, *rules, hook, pull)]
+    assert "hidden" not in json.dumps(kept)
+    assert kept[0]["output"] == {"websocket_url": "wss://example.org/in"}
+    assert kept[1]["rule"]["output"]["file"]["s3"] == {
+        "bucket": "b",
+        "endpoint": "https://s3.example.org/",
+    }
+    assert kept[4] == {"url": "https://example.org/in"}
 
 
 def test_tokens_are_kept_under_no_name() -> None:

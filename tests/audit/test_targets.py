@@ -3,7 +3,16 @@
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from track.v1 import publication_pb2, subscription_permission_pb2, token_pb2, track_service_pb2, tracks_pb2
+from track.v1 import (
+    egress_pb2,
+    metadata_pb2,
+    moderation_pb2,
+    publication_pb2,
+    subscription_permission_pb2,
+    token_pb2,
+    track_service_pb2,
+    tracks_pb2,
+)
 from track.v1.audit_pb2 import AuditTarget
 from track.v1.error_pb2 import ERROR_REASON_PERMISSION_DENIED, ERROR_REASON_TRACK_NOT_FOUND, Problem
 from track_server.audit.targets import MAX_TARGETS, targets_of
@@ -70,6 +79,43 @@ def test_of_subscription_permissions_the_track_and_of_a_token_its_participant() 
     ]
     answer = token_pb2.CreateTrackTokenResponse(participant_identity="alice")
     assert targets_of(token_pb2.CreateTrackTokenRequest(), answer, None) == [AuditTarget(participant_identity="alice")]
+
+
+def test_of_metadata_the_track_and_of_a_recording_what_is_recorded() -> None:
+    names = {"participant_identity": "alice", "track_sid": "TR_1", "publication_id": "PUB_1"}
+    metadata = metadata_pb2.TrackMetadata(**names)  # type: ignore[arg-type]  # strings all
+    set_request = metadata_pb2.SetTrackMetadataRequest(publication_id="PUB_1")
+    set_response = metadata_pb2.SetTrackMetadataResponse(metadata=metadata, stage=OBSERVED)
+    assert targets_of(set_request, set_response, None) == [AuditTarget(**names, stage=OBSERVED)]  # type: ignore[arg-type]
+    egress = egress_pb2.TrackEgress(egress_id="TEG_1", track_sid="TR_1", audio_track_sid="TR_2")
+    start = egress_pb2.StartTrackEgressRequest(track_sid="TR_1", audio_track_sid="TR_2")
+    expected = [AuditTarget(track_sid="TR_1")]
+    assert targets_of(start, egress_pb2.StartTrackEgressResponse(egress=egress), None) == expected
+    stop = egress_pb2.StopTrackEgressRequest(egress_id="TEG_1")
+    assert targets_of(stop, egress_pb2.StopTrackEgressResponse(egress=egress), None) == expected
+
+
+def test_of_moderation_whom_it_is_about() -> None:
+    request = tracks_pb2.MuteTracksRequest(except_filter="true", block=True)
+    block = moderation_pb2.ModerationBlock(block_id="BLK_1", participant_identity="bob", creator_identity="operator")
+    ref = tracks_pb2.TrackRef(track_sid="TR_1", participant_identity="bob")
+    muted = tracks_pb2.MuteTracksResponse(results=[tracks_pb2.MuteResult(track=ref, stage=OBSERVED, block=block)])
+    assert targets_of(request, muted, None) == [
+        AuditTarget(participant_identity="bob", track_sid="TR_1", stage=OBSERVED)
+    ]
+    lift = moderation_pb2.LiftModerationBlocksRequest(block_ids=["BLK_1", "BLK_2"])
+    results = [
+        moderation_pb2.LiftModerationBlockResult(block_id="BLK_1", block=block),
+        moderation_pb2.LiftModerationBlockResult(block_id="BLK_2", problem=DENIED),
+    ]
+    lifted = moderation_pb2.LiftModerationBlocksResponse(results=results)
+    assert targets_of(lift, lifted, None) == [AuditTarget(participant_identity="bob")]
+    ask = moderation_pb2.RequestUnmuteRequest(track_sid="TR_1")
+    asked = moderation_pb2.RequestUnmuteResponse(
+        unmute_request=moderation_pb2.UnmuteRequest(participant_identity="bob"), stage=OBSERVED
+    )
+    expected = [AuditTarget(participant_identity="bob", track_sid="TR_1", stage=OBSERVED)]
+    assert targets_of(ask, asked, None) == expected
 
 
 def test_of_a_call_that_failed_what_it_asked_for_with_code_and_reason() -> None:

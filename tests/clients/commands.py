@@ -8,7 +8,7 @@ from track.v1 import track_pb2
 
 DONE = control.COMMAND_STATUS_DONE
 ACCEPTED = control.COMMAND_STATUS_ACCEPTED
-DEADLINE_S = 30.0
+DEADLINE_S = 45.0
 PLAN = control.Publish(publication_id="PUB_1", spec=CAMERA)
 PLAN.spec.source = track_pb2.TRACK_SOURCE_CAMERA
 

@@ -18,7 +18,7 @@ from tests.track_process import Client
 from track.v1 import publication_pb2 as pb
 
 RESTARTING = pb.PUBLICATION_STATE_RESTARTING
-DEADLINE_S = 30.0
+DEADLINE_S = 45.0
 FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 

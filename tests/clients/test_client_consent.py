@@ -32,7 +32,7 @@ async def test_a_call_that_ends_before_the_user_answers_leaves_it_asked_for(
 ) -> None:
     granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     async with attached(alice, await public_key(admin), consent=lambda _: granted):
-        answer = await admin.PublishTrack(request(room), timeout=5)
+        answer = await admin.PublishTrack(request(room), timeout=8)
         assert answer.stage == pb.STAGE_REQUESTED
         granted.set_result(True)
         await until(admin, answer.publication, lambda found: found.state == LIVE)

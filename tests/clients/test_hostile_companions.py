@@ -17,7 +17,7 @@ from track.v1 import error_pb2, publication_update_pb2, track_pb2, tracks_pb2
 from track.v1 import publication_pb2 as pb
 
 METHOD = "track.control.v1"
-DEADLINE_S = 30.0
+DEADLINE_S = 45.0
 CAMERA = pb.PublicationSpec(
     device=pb.DeviceInput(kind=pb.DEVICE_KIND_CAMERA),
     video=pb.VideoOptions(width=320, height=180, frames_per_second=10),

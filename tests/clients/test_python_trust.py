@@ -111,7 +111,7 @@ async def test_participants_visible_or_hidden_are_not_obeyed(
             while "mallory" not in alice.remote_participants:
                 await asyncio.sleep(0.05)
         answer = await visible.local_participant.perform_rpc(
-            destination_identity="alice", method=METHOD, payload=text, response_timeout=10
+            destination_identity="alice", method=METHOD, payload=text, response_timeout=30
         )
         assert json_format.Parse(answer, control.Reply()).status == control.COMMAND_STATUS_FORGED
         refused = caplog.text.count("was refused")
@@ -137,7 +137,7 @@ async def test_a_captured_command_does_nothing_a_second_time(
         assert (await sender.finished(alice, await sender.send(me, captured))).status == DONE
         again = await sender.done(alice, PLAN)
         await mallory.local_participant.perform_rpc(
-            destination_identity="alice", method=METHOD, payload=captured, response_timeout=10
+            destination_identity="alice", method=METHOD, payload=captured, response_timeout=30
         )
         assert own_tracks(alice) == [again.result.track_sid]
         assert again.result.track_sid != published.result.track_sid

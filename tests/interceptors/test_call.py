@@ -313,6 +313,15 @@ async def test_a_draining_server_refuses_new_calls_finishes_running_ones_and_end
     harness.draining.begin()
 
 
+async def test_a_stream_that_waits_for_its_first_message_is_ended_by_the_drain(harness: Harness) -> None:
+    named = {"grpc_type": "bidi_stream", "grpc_service": "track.v1.TrackService", "grpc_method": "PushMedia"}
+    stream = harness.stub.PushMedia()
+    reading = asyncio.ensure_future(stream.read())
+    await until(lambda: harness.registry.get_sample_value("grpc_server_started_total", named))
+    harness.draining.begin()
+    _draining_error(await failure(reading))
+
+
 async def test_probes_hear_the_last_health_and_media_sessions_go_on_longest(tmp_path: Path) -> None:
     servicer = Health()
 

@@ -14,7 +14,7 @@ from tests.livekit_process import LiveKitProcess
 from track_server import errors
 from track_server.livekit.jobs import Accept, Decline, JobWorker, probe
 
-DEADLINE_S = 20.0
+DEADLINE_S = 45.0
 
 
 class Recorder:

@@ -45,7 +45,7 @@ def _sockets() -> int:
 async def _no_socket_left_open() -> AsyncIterator[None]:
     before = _sockets()
     yield
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(45):
         while _sockets() > before:
             await asyncio.sleep(0.01)
 

@@ -34,7 +34,7 @@ from track.media.v1.media_service_pb2_grpc import MediaServiceServicer, add_Medi
 from track.v1.publication_pb2 import AudioOptions, PublicationSpec, VideoCodec, VideoOptions
 from track.v1.track_pb2 import TrackSource
 
-DEADLINE_S = 20.0
+DEADLINE_S = 45.0
 
 
 class PeerSession:

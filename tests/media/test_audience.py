@@ -73,7 +73,7 @@ async def test_what_the_sdk_failed_to_say_is_said_again_and_the_track_waits_for_
     telling.want(SessionDesired(tracks=[restricted], audience=said))
     running = asyncio.create_task(telling.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             await telling.passage("private")
     finally:
         running.cancel()

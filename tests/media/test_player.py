@@ -52,7 +52,7 @@ async def test_a_loop_begins_at_its_offset_and_goes_on_without_gap_or_overlap(cl
         player = Player(lambda: AudioDecoder(clip), timeline, True, 0.0, 1.75)
         await player.open()
         playing = asyncio.create_task(player.play(hear))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             await over.wait()
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)

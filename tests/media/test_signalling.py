@@ -61,7 +61,7 @@ async def test_stereo_tracks_are_said_to_be_stereo_and_all_else_passes_as_it_is(
             sent = [add_track("speech"), b"\xff no message", b"", add_track("music"), b"end"]
             for data in sent:
                 await socket.send_bytes(data)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(45):
                 heard = [message.data async for message in socket]
     assert upstream.requests[0].query_string == "auto_subscribe=0&sdk=python"
     assert upstream.requests[0].headers["Authorization"] == "Bearer token"

@@ -24,7 +24,7 @@ from track_server.media.settings import MediaSettings
 from track_server.media.wire import StartSession
 from track_server.media.worker import MediaWorker
 
-DEADLINE_S = 20.0
+DEADLINE_S = 45.0
 
 PROGRAM = """
 import json, pathlib, sys
@@ -95,6 +95,32 @@ async def test_a_killed_worker_leaves_no_child_behind(
         await session.until(lambda: session.attached == 0)
     finally:
         await killed(process)
+
+
+async def test_a_worker_that_is_killed_at_once_leaves_no_child_that_is_still_starting(
+    settings: MediaSettings, importable: None, tmp_path: Path
+) -> None:
+    process = await started(dataclasses.replace(settings, media_dir=None), tmp_path)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            # Its child binds itself to it before anything else; see tests/test_lifeline.py.
+            while not (children := bound_children(process.pid)):
+                await asyncio.sleep(0.005)
+        process.kill()
+        await process.wait()
+        await until_gone(children, DEADLINE_S)
+    finally:
+        await killed(process)
+
+
+def bound_children(pid: int) -> list[int]:
+    """Those of the process that were started to go with it."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "track_server.lifeline" in child.cmdline():
+                found.append(child.pid)
+    return found
 
 
 async def test_a_worker_that_is_told_to_stop_ends_its_sessions_in_order(

@@ -12,7 +12,7 @@ from livekit import api, rtc
 
 from tests.livekit_process import LiveKitProcess
 
-DEADLINE_S = 20.0
+DEADLINE_S = 45.0
 
 
 class Viewer:

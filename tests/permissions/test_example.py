@@ -39,6 +39,10 @@ PRINCIPALS: Final = {
     "admin of another room": Principal("alice", Grants(room="other", room_admin=True)),
     "service": Principal("recorder", Grants(room_list=True)),
     "service and admin": Principal("recorder", Grants(room="demo", room_list=True, room_admin=True)),
+    "operator": Principal("operator", Grants(room_list=True, room_create=True, room_record=True)),
+    "creator": Principal("operator", Grants(room_create=True)),
+    "recorder": Principal("recorder", Grants(room="demo", room_record=True)),
+    "recording service": Principal("recorder", Grants(room_list=True, room_record=True)),
     "service and participant": Principal("alice", replace(JOIN, room_list=True)),
 }
 DESCRIBED: Final = {
@@ -55,6 +59,8 @@ ACTING: Final = (
     Permission.PERMISSION_SUBSCRIBE,
     Permission.PERMISSION_RESTRICT_TRACK,
     Permission.PERMISSION_CREATE_TOKEN,
+    Permission.PERMISSION_WRITE_METADATA,
+    Permission.PERMISSION_RECORD,
 )
 EXAMPLE_RULES: Final = parse(EXAMPLE.read_bytes())
 # Between server and media workers, and between server and permission service: their grants are not in the contract's

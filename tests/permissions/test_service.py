@@ -136,7 +136,7 @@ async def test_an_issue_is_logged_and_counted(start_permissions: StartPermission
 async def test_the_watch_stream_begins_at_once_and_tells_of_what_a_reload_touches(
     service: PermissionProcess, own: PermissionClient
 ) -> None:
-    messages = aiter(own.WatchPermissions(pb.WatchPermissionsRequest(), timeout=20))
+    messages = aiter(own.WatchPermissions(pb.WatchPermissionsRequest(), timeout=45))
     first = await anext(messages)
     assert (list(first.changes), bool(first.consistency_token)) == ([], True)
     service.write_rules(RULES + MORE)
@@ -308,7 +308,7 @@ def test_what_cannot_be_started_ends_with_a_sentence(
         [sys.executable, "-m", "track_server", "permissions", "--log-level", "error"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
         env={**os.environ, "TRACK_PERMISSION_RULES": str(path), "TRACK_PERMISSION_LISTEN": "127.0.0.1:0", **settings},
     )

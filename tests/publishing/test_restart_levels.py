@@ -120,8 +120,9 @@ def test_what_was_refused_before_anything_was_done_delays_nothing() -> None:
 async def test_a_restart_that_has_no_time_is_not_begun() -> None:
     nobody: Any = None
     restarts = Restarts(*[nobody] * 7, cooldown_s=1)
+    request = RestartTrackRequest(room="r", track_sid="TR_a")
     with pytest.raises(DeadlineTooShort):
-        await restarts.restart(nobody, RestartTrackRequest(room="r", track_sid="TR_a"), Deadline.after(0.01))
+        await restarts.restart(nobody, request, Deadline.after(0.01), nobody)
 
 
 def test_a_restart_that_has_not_come_to_its_first_level_says_that_it_was_asked_for() -> None:

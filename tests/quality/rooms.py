@@ -28,7 +28,7 @@ def infos(tracks: dict[str, list[str]]) -> list[models.ParticipantInfo]:
 
 
 def bind(room: LiveRoom, sid: str, publication_id: str) -> None:
-    room.bind(sid, Binding(publication_id, None))
+    room.bind(sid, Binding(publication_id))
 
 
 def rate(room: LiveRoom, identity: str, quality: "models.ConnectionQuality", score: float) -> None:

@@ -1,4 +1,4 @@
-"""Statistics of hosted tracks, made by hand, and a clock that moves when told."""
+"""Statistics of hosted tracks, made by hand, what is measured by them, and a clock that moves when told."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +7,10 @@ from typing import Any
 from google.protobuf import timestamp_pb2
 
 from track.media.v1.media_service_pb2 import DataTrackStats, HostedTrackStats, RtpStreamStats
+from track.v1.quality_pb2 import QualitySample
+from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TrackType
 from track_server.quality.clock import Moment
+from track_server.quality.counters import History
 
 EPOCH = 1_800_000_000
 """Where the tests' time begins, in seconds since 1970 UTC."""
@@ -44,6 +47,32 @@ def hosted(
     return HostedTrackStats(
         publication_id=publication, track_sid=sid, measure_time=at(seconds), streams=streams, data=data
     )
+
+
+def measure(
+    *stats: HostedTrackStats,
+    window_s: float = 5.0,
+    arrivals: list[float] | None = None,
+    track_type: TrackType.ValueType = TRACK_TYPE_AUDIO,
+) -> QualitySample:
+    """The numbers after ``stats``, which arrived at ``arrivals`` (default: when they were measured)."""
+    history = History()
+    taken = arrivals or [entry.measure_time.seconds - EPOCH + entry.measure_time.nanos * 1e-9 for entry in stats]
+    for entry, arrival_s in zip(stats, taken, strict=True):
+        history.add(entry, arrival_s)
+    sample = history.sample(window_s, taken[-1], track_type)
+    assert sample is not None
+    return sample
+
+
+def window_of(sample: QualitySample) -> float | None:
+    """Its length in seconds."""
+    return sample.window.ToNanoseconds() / 1e9 if sample.HasField("window") else None
+
+
+def numbers_of(sample: QualitySample) -> set[str]:
+    """Names of the numbers that are there."""
+    return {field.name for field, _ in sample.ListFields()} - {"source", "measure_time", "age", "window"}
 
 
 class ManualClock:

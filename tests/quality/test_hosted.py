@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from tests.livekit_process import LiveKitProcess
@@ -24,7 +25,7 @@ from track.v1.quality_pb2 import (
 )
 from track.v1.track_pb2 import FRESHNESS_SOURCE_WATCHED
 
-DEADLINE_S = 40.0
+DEADLINE_S = 45.0
 
 
 @pytest_asyncio.fixture
@@ -80,7 +81,10 @@ async def test_every_number_of_hosted_tracks_is_measured(admin: Client, room_nam
             and heard.HasField("loss_percent")
             and heard.HasField("rtt_ms")
             and sent is not None
-            and sent.frames_per_second > 0
+            and sent.frames_per_second == pytest.approx(20, abs=10)
+            and seen.frames_per_second > 1
+            and seen.bitrate_bps > 10_000
+            and heard.bitrate_bps > 1_000
             and all(sample_of(reports[sid], QUALITY_SOURCE_SFU_SCORE) for sid in (video.track_sid, tone.track_sid))
         )
 
@@ -96,24 +100,24 @@ async def test_every_number_of_hosted_tracks_is_measured(admin: Client, room_nam
     assert sent is not None
     assert (seen.width, seen.height) == (960, 540)
     assert [layer.width for layer in seen.layers] == sorted(layer.width for layer in seen.layers)
-    assert 1 < seen.frames_per_second <= 20
-    assert 10_000 < seen.bitrate_bps < 5_000_000
-    assert 1_000 < heard.bitrate_bps < 200_000
+    assert seen.frames_per_second <= 20
+    assert seen.bitrate_bps < 5_000_000
+    assert heard.bitrate_bps < 200_000
     assert not heard.layers
-    assert 5 < sent.frames_per_second < 40
     assert not sent.HasField("loss_percent")
-    assert 0.5 <= seen.window.ToMilliseconds() / 1000 < 4
+    assert 0.5 <= seen.window.ToMilliseconds() / 1000 < 20
     assert sample_of(reports[data.track_sid], QUALITY_SOURCE_SFU_SCORE) is None
     assert reports[video.track_sid].publication_id == video.publication_id
 
 
 async def test_one_report_comes_with_rates_without_a_stream(admin: Client, room_name: str) -> None:
     tone = await publish(admin, room_name, TONE)
-    call: Any = admin.GetQualityReport(GetQualityReportRequest(room=room_name, track_sid=tone.track_sid), timeout=30)
-    answer = await call
-    sample = sample_of(answer.report, QUALITY_SOURCE_PUBLISHER_STATS)
-    assert sample is not None
-    assert sample.bitrate_bps > 0
+    request = GetQualityReportRequest(room=room_name, track_sid=tone.track_sid)
+    async with asyncio.timeout(DEADLINE_S):
+        while True:  # it waits 3 s for the first measurement, which can be too few on a busy machine
+            sample = sample_of((await admin.GetQualityReport(request)).report, QUALITY_SOURCE_PUBLISHER_STATS)
+            if sample is not None and sample.bitrate_bps > 0:
+                break
 
 
 async def test_a_guests_track_has_livekits_score_alone(admin: Client, livekit: LiveKitProcess, room_name: str) -> None:

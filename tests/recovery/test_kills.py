@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
+import pytest_asyncio
+from livekit.api import ListParticipantsRequest
 
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
@@ -18,7 +20,7 @@ from track.v1 import publication_pb2
 PENDING = publication_pb2.PUBLICATION_STATE_PENDING
 STARTING = publication_pb2.PUBLICATION_STATE_STARTING
 RESTARTING = publication_pb2.PUBLICATION_STATE_RESTARTING
-DEADLINE_S = 40.0
+DEADLINE_S = 45.0
 
 Kill = Callable[[TrackProcess], None]
 
@@ -33,6 +35,23 @@ def kill_children(track: TrackProcess) -> None:
     for child in children(track):
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
+
+
+class Own(NamedTuple):
+    """Servers of one test alone, and an admin of its room, which exists."""
+
+    livekit: LiveKitProcess
+    track: TrackProcess
+    client: Client
+
+
+@pytest_asyncio.fixture
+async def own(start_livekit: StartLiveKit, start_track: StartTrack, room_name: str) -> AsyncIterator[Own]:
+    """They."""
+    livekit = await start_livekit()
+    track = await start_track(livekit)
+    async with track.client("admin", room_admin=True, room=room_name) as client, existing_room(livekit, room_name):
+        yield Own(livekit, track, client)
 
 
 either = pytest.mark.parametrize("kill", [kill_worker, kill_children])
@@ -68,8 +87,6 @@ async def live_and_alone(client: Client, livekit: LiveKitProcess, publication: A
     back = await until(client, publication, lambda found: found.state == LIVE)
     assert back.participant_identity == publication.participant_identity
     async with livekit_api(livekit) as api, asyncio.timeout(DEADLINE_S):
-        from livekit.api import ListParticipantsRequest
-
         while True:
             # What died stays in the room for a moment, until the one that takes its place throws it out.
             listed = (await api.room.list_participants(ListParticipantsRequest(room=back.room))).participants
@@ -95,50 +112,35 @@ async def logged(track: TrackProcess, event: str, times: int = 1) -> None:
 
 
 @either
-async def test_killed_while_a_publication_is_pending(
-    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str, kill: Kill
-) -> None:
-    livekit = await start_livekit()
-    track = await start_track(livekit)
-    async with track.client("admin", room_admin=True, room=room_name) as client, existing_room(livekit, room_name):
-        await logged(track, "media_worker_ready")
-        worker = track.worker
-        worker.suspend()
-        async with asked(client, room_name) as pending:
-            assert pending.state == PENDING
-            kill(track)
-            with contextlib.suppress(psutil.NoSuchProcess):
-                worker.resume()
-        await live_and_alone(client, livekit, pending)
+async def test_killed_while_a_publication_is_pending(own: Own, room_name: str, kill: Kill) -> None:
+    livekit, track, client = own
+    await logged(track, "media_worker_ready")
+    worker = track.worker
+    worker.suspend()
+    async with asked(client, room_name) as pending:
+        assert pending.state == PENDING
+        kill(track)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.resume()
+    await live_and_alone(client, livekit, pending)
 
 
 @either
-async def test_killed_between_the_offer_and_the_attachment(
-    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str, kill: Kill
-) -> None:
-    livekit = await start_livekit()
-    track = await start_track(livekit)
-    async with track.client("admin", room_admin=True, room=room_name) as client, existing_room(livekit, room_name):
-        await logged(track, "media_worker_ready")
-        for child in children(track):
-            child.suspend()
-        async with asked(client, room_name) as pending:
-            await logged(track, "session_placed")
-            kill(track)
-        await live_and_alone(client, livekit, pending)
+async def test_killed_between_the_offer_and_the_attachment(own: Own, room_name: str, kill: Kill) -> None:
+    livekit, track, client = own
+    await logged(track, "media_worker_ready")
+    for child in children(track):
+        child.suspend()
+    async with asked(client, room_name) as pending:
+        await logged(track, "session_placed")
+        kill(track)
+    await live_and_alone(client, livekit, pending)
 
 
 @either
-async def test_killed_while_a_publication_is_starting(
-    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str, kill: Kill
-) -> None:
-    livekit = await start_livekit()
-    track = await start_track(livekit)
-    async with (
-        track.client("admin", room_admin=True, room=room_name) as client,
-        existing_room(livekit, room_name),
-        events(client, room_name) as got,
-    ):
+async def test_killed_while_a_publication_is_starting(own: Own, room_name: str, kill: Kill) -> None:
+    livekit, track, client = own
+    async with events(client, room_name) as got:
         await logged(track, "media_worker_ready")
         async with asyncio.timeout(DEADLINE_S):
             while not got:
@@ -157,37 +159,29 @@ async def test_killed_while_a_publication_is_starting(
 
 
 @either
-async def test_killed_while_a_publication_is_live(
-    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str, kill: Kill
-) -> None:
-    livekit = await start_livekit()
-    track = await start_track(livekit)
-    async with track.client("admin", room_admin=True, room=room_name) as client:
-        live = await publish(client, room_name, DATA, "host")
-        kill(track)
-        back = await until(client, live, lambda found: found.state == LIVE and len(found.lineage) == 2)
-        await live_and_alone(client, livekit, back)
+async def test_killed_while_a_publication_is_live(own: Own, room_name: str, kill: Kill) -> None:
+    livekit, track, client = own
+    live = await publish(client, room_name, DATA, "host")
+    kill(track)
+    back = await until(client, live, lambda found: found.state == LIVE and len(found.lineage) > 1)
+    await live_and_alone(client, livekit, back)
 
 
 @either
-async def test_killed_while_a_publication_is_restarting(
-    start_livekit: StartLiveKit, start_track: StartTrack, room_name: str, kill: Kill
-) -> None:
-    livekit = await start_livekit()
-    track = await start_track(livekit)
-    async with track.client("admin", room_admin=True, room=room_name) as client:
-        live = await publish(client, room_name, DATA, "host")
-        first = track.worker.pid
-        track.worker.kill()
-        async with asyncio.timeout(DEADLINE_S):
-            while not (workers := replacement(track, first)) or (kill is kill_children and not children(track)):
-                await asyncio.sleep(0.005)
-        kill(track)
-        assert workers
-        restarting = await until(client, live, lambda found: len(found.lineage) > 1 or found.state == RESTARTING)
-        assert RESTARTING in [move.state for move in restarting.moves]
-        await until(client, live, lambda found: found.state == LIVE and len(found.lineage) > 1)
-        await live_and_alone(client, livekit, live)
+async def test_killed_while_a_publication_is_restarting(own: Own, room_name: str, kill: Kill) -> None:
+    livekit, track, client = own
+    live = await publish(client, room_name, DATA, "host")
+    first = track.worker.pid
+    track.worker.kill()
+    async with asyncio.timeout(DEADLINE_S):
+        while not (workers := replacement(track, first)) or (kill is kill_children and not children(track)):
+            await asyncio.sleep(0.005)
+    kill(track)
+    assert workers
+    restarting = await until(client, live, lambda found: len(found.lineage) > 1 or found.state == RESTARTING)
+    assert RESTARTING in [move.state for move in restarting.moves]
+    await until(client, live, lambda found: found.state == LIVE and len(found.lineage) > 1)
+    await live_and_alone(client, livekit, live)
 
 
 def replacement(track: TrackProcess, first: int) -> list[int]:

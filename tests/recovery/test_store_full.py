@@ -55,7 +55,7 @@ async def test_a_publication_that_could_not_be_stored_does_not_exist_and_can_be_
         track.client("admin", room_admin=True, room=room_name) as client,
     ):
         with full_disk(track):
-            refused = await refusal(client.PublishTrack(request, timeout=10))
+            refused = await refusal(client.PublishTrack(request, timeout=30))
             assert (refused.code, refused.reason) == UNAVAILABLE
             assert await listed(client, room_name) == []
         answer = await client.PublishTrack(request, timeout=30)
@@ -75,11 +75,11 @@ async def test_an_end_that_could_not_be_stored_is_stored_when_it_is_asked_for_ag
             end = publication_pb2.UnpublishTrackRequest(room=room_name, publication_id=live.publication_id)
             async with events(client, room_name) as stream:
                 with full_disk(track):
-                    refused = await refusal(client.UnpublishTrack(end, timeout=10))
+                    refused = await refusal(client.UnpublishTrack(end, timeout=30))
                     assert (refused.code, refused.reason) == UNAVAILABLE
                     # It ends all the same: nothing publishes on what the server takes for ended.
                     await stream.until("track_unpublished", lambda found: found.sid == live.track_sid)
-            answer = await client.UnpublishTrack(end, timeout=10)
+            answer = await client.UnpublishTrack(end, timeout=30)
             assert answer.stage == publication_pb2.STAGE_OBSERVED
         await track.kill()
         await track.start()
@@ -96,7 +96,7 @@ async def test_a_change_that_could_not_be_stored_is_not_made_and_can_be_asked_fo
             live = await publish(client, room_name, pattern(), "host")
             change = update_of(live, video(max_bitrate_bps=123_000), "video.max_bitrate_bps")
             with full_disk(track):
-                refused = await refusal(client.UpdatePublication(change, timeout=10))
+                refused = await refusal(client.UpdatePublication(change, timeout=30))
                 assert (refused.code, refused.reason) == UNAVAILABLE
                 assert await publication(client, room_name, live.publication_id) == live
             # What comes next does not bring it along.

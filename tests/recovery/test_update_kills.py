@@ -74,7 +74,7 @@ async def test_a_mute_of_the_new_track_holds_also_where_both_are_lost_before_the
         await both_there(client, known)
         both = await until(client, known, lambda found: len(found.lineage) == 2)
         wanted = tracks_pb2.MuteTracksRequest(room=room_name, tracks=[tracks_pb2.TrackRef(track_sid=both.track_sid)])
-        muted = await client.MuteTracks(wanted, timeout=20)
+        muted = await client.MuteTracks(wanted, timeout=45)
         assert muted.results[0].stage == publication_pb2.STAGE_OBSERVED, muted
         await until(client, known, lambda found: found.muted or found.lineage[0].HasField("end_time"))
         kill_children(track)

@@ -3,6 +3,7 @@
 from google.protobuf.timestamp_pb2 import Timestamp
 from livekit.protocol import models
 
+from track.v1 import event_pb2
 from track_server.config.limits import LimitSettings
 from track_server.rooms.excess import excesses
 from track_server.rooms.model import RoomModel
@@ -30,7 +31,9 @@ def found(*participants: models.ParticipantInfo) -> set[tuple[str, int, int, str
     model.update(participants, NOW)
     return {
         (one.limit, one.limit_value, one.value, one.participant_identity, one.track_sid)
-        for one in excesses(model, LIMITS).values()
+        for track in model.tracks.values()
+        for one in excesses(model, LIMITS, track).values()
+        if one is not None
     }
 
 
@@ -50,11 +53,19 @@ def test_a_video_that_is_too_large_is_named() -> None:
 
 
 async def test_it_is_told_once_and_again_after_it_was_within() -> None:
-    room = LiveRoom("r", 100, lambda name, event: None)
+    told: list[event_pb2.LimitExceeded] = []
+
+    def happened(_: str, event: event_pb2.RoomEvent) -> None:
+        track = event.track_published if event.HasField("track_published") else event.track_unpublished
+        if track.sid:
+            told.extend(room.exceed(excesses(room.model, LIMITS, track)))
+
+    room = LiveRoom("r", 100, happened)
 
     def see(*tracks: models.TrackInfo) -> list[str]:
+        told.clear()
         room.update([participant("a", *tracks)])
-        return [told.limit for told in room.exceed(excesses(room.model, LIMITS))]
+        return [one.limit for one in told]
 
     assert see(sound(1), sound(2)) == []
     assert see(sound(1), sound(2), sound(3)) == ["max_tracks_per_participant"]
@@ -64,3 +75,6 @@ async def test_it_is_told_once_and_again_after_it_was_within() -> None:
     assert see(sound(1)) == []
     assert not room.exceeded
     assert see(sound(1), sound(2), sound(3)) == ["max_tracks_per_participant"]
+    assert see(picture("TR_9", 10_000, 10_000)) == ["max_video_pixels"]
+    assert see() == []
+    assert not room.exceeded

@@ -106,15 +106,28 @@ def test_a_quality_is_an_event_when_the_level_changes() -> None:
 
 def test_a_binding_may_come_before_or_after_its_track() -> None:
     model = RoomModel("r")
-    metadata = Struct()
-    metadata["role"] = "presenter"
-    model.bind("TR_1", Binding("PUB_1", metadata), NOW)
+    model.bind("TR_1", Binding("PUB_1"), NOW)
     model.update([info("a", "TR_1", "TR_2")], NOW)
     assert model.tracks["TR_1"].publication_id == "PUB_1"
-    assert model.tracks["TR_1"].metadata["role"] == "presenter"
-    assert kinds(model.bind("TR_2", Binding("PUB_2", None), NOW)) == ["track_updated"]
+    assert kinds(model.bind("TR_2", Binding("PUB_2"), NOW)) == ["track_updated"]
     assert model.tracks["TR_2"].publication_id == "PUB_2"
     assert model.update([info("a", "TR_1", "TR_2")], NOW) == []
+
+
+def test_metadata_of_a_track_is_there_from_its_first_event_on() -> None:
+    known: dict[str, Struct] = {}
+    model = RoomModel("r", lambda track: known.get(track.publication_id or track.sid))
+    known["TR_1"] = Struct()
+    known["TR_1"]["role"] = "presenter"
+    (*_, published) = model.update([info("a", "TR_1", "TR_2")], NOW)
+    assert model.tracks["TR_1"].metadata["role"] == "presenter"
+    assert not published.track_published.HasField("metadata")
+    known["PUB_2"] = known.pop("TR_1")
+    assert kinds(model.bind("TR_2", Binding("PUB_2"), NOW)) == ["track_updated"]
+    assert model.tracks["TR_2"].metadata["role"] == "presenter"
+    assert kinds(model.describe(["TR_1", "TR_2", "TR_gone"], NOW)) == ["track_updated"]
+    assert not model.tracks["TR_1"].HasField("metadata")
+    assert model.describe(["TR_1"], NOW) == []
 
 
 def test_sources_and_types_are_converted_not_cast() -> None:
@@ -156,3 +169,17 @@ def test_replayed_events_give_the_room_that_livekit_tells(history: list[dict[str
                     people.remove(event.participant_left.identity)
         assert tracks == {f"TR_{identity}{sid}" for identity, sids in room.items() for sid in sids} == set(model.tracks)
         assert people == set(room) == set(model.participants)
+
+
+def test_the_room_itself_is_told_when_it_is_another_than_it_was() -> None:
+    model = RoomModel("room")
+    assert model.state is None
+    first = models.Room(sid="RM_1", metadata="one")
+    assert model.settle(first, NOW) == []
+    version = model.version
+    assert model.settle(first, NOW) == []
+    assert model.version == version
+    (event,) = model.settle(models.Room(sid="RM_1", metadata="one", active_recording=True, num_participants=3), NOW)
+    assert event.room_updated == event_pb2.RoomState(sid="RM_1", metadata="one", active_recording=True)
+    assert model.settle(models.Room(sid="RM_1", metadata="one", active_recording=True), NOW) == []
+    assert model.version > version

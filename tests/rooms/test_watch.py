@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from track_server.errors import LiveKitUnavailable, RoomNotFound
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.signal import SignalConnection, SignalRefused
 from track_server.livekit.tokens import TokenMint
-from track_server.rooms.log import Cursor
+from track_server.rooms.log import Message
 from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
 from track_server.rooms.stream import follow
@@ -36,7 +36,7 @@ async def rooms_of(server: LiveKitProcess, **options: Any) -> AsyncIterator[Room
 class EventReader:
     """Reads an event stream in the background."""
 
-    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+    def __init__(self, stream: AsyncGenerator[Message]) -> None:
         self.messages: list[event_pb2.WatchEventsResponse] = []
         self._stream = stream
         self._came = asyncio.Event()
@@ -44,7 +44,7 @@ class EventReader:
 
     async def _read(self) -> None:
         async for message in self._stream:
-            self.messages.append(event_pb2.WatchEventsResponse.FromString(message))
+            self.messages.append(event_pb2.WatchEventsResponse.FromString(message.encoded()))
             self._came.set()
 
     async def until(self, condition: Callable[[event_pb2.WatchEventsResponse], bool]) -> event_pb2.WatchEventsResponse:
@@ -87,9 +87,8 @@ async def test_every_change_of_a_room_is_an_event_in_order(server: LiveKitProces
     async with (
         rooms_of(server) as rooms,
         participant(server, room_name, "alice", **grants) as alice,
-        rooms.watch(room_name) as live,
     ):
-        reader = EventReader(follow(live, None, list))
+        reader = EventReader(follow(rooms, room_name))
         first = await reader.until(lambda message: message.HasField("snapshot"))
         assert [found.identity for found in first.snapshot.participants] == ["alice"]
         assert first.snapshot.freshness.source == track_pb2.FRESHNESS_SOURCE_WATCHED
@@ -115,7 +114,9 @@ async def test_every_change_of_a_room_is_an_event_in_order(server: LiveKitProces
         async with participant(server, room_name, "bob"):
             assert (await reader.change("participant_joined")).participant_joined.identity == "bob"
         assert (await reader.change("participant_left")).participant_left.identity == "bob"
-        sequences = [Cursor.parse(message.cursor) for message in reader.messages]
+        read = (rooms.seal.read(room_name, message.cursor) for message in reader.messages)
+        sequences = [cursor for cursor in read if cursor is not None]
+        assert len(sequences) == len(reader.messages)
         assert sequences == sorted(set(sequences)), "a cursor came twice or out of order"
         await reader.aclose()
 
@@ -126,16 +127,16 @@ async def test_a_stream_resumes_after_its_cursor_without_loss(livekit: LiveKitPr
         participant(livekit, room_name, "alice") as alice,
         rooms.watch(room_name) as live,
     ):
-        reader = EventReader(follow(live, None, list))
+        reader = EventReader(follow(rooms, room_name))
         first = await reader.until(lambda message: True)
         await reader.aclose()
         sid = (await microphone(alice)).sid
         assert await live.until(lambda: sid in live.model.tracks, DEADLINE_S)
-        resumed = EventReader(follow(live, Cursor.parse(first.cursor), list))
+        resumed = EventReader(follow(rooms, room_name, first.cursor))
         assert (await resumed.change("track_published")).track_published.sid == sid
         assert not any(message.HasField("snapshot") for message in resumed.messages)
         await resumed.aclose()
-        unknown = EventReader(follow(live, Cursor("0" * 12, 3), list))
+        unknown = EventReader(follow(rooms, room_name, "0" * 12 + "-3"))
         again = await unknown.until(lambda message: True)
         assert again.snapshot.reason == event_pb2.SNAPSHOT_REASON_CURSOR_UNKNOWN
         await unknown.aclose()
@@ -176,8 +177,8 @@ async def test_an_unknown_room_is_not_found_and_not_created(livekit: LiveKitProc
 
 
 async def test_a_deleted_room_closes_the_stream(livekit: LiveKitProcess, room_name: str) -> None:
-    async with rooms_of(livekit) as rooms, participant(livekit, room_name, "alice"), rooms.watch(room_name) as live:
-        reader = EventReader(follow(live, None, list))
+    async with rooms_of(livekit) as rooms, participant(livekit, room_name, "alice"):
+        reader = EventReader(follow(rooms, room_name))
         await reader.until(lambda message: True)
         async with api.LiveKitAPI(livekit.http_url, livekit.api_key, livekit.api_secret) as client:
             await client.room.delete_room(api.DeleteRoomRequest(room=room_name))
@@ -188,8 +189,8 @@ async def test_a_deleted_room_closes_the_stream(livekit: LiveKitProcess, room_na
 
 async def test_a_restart_of_livekit_is_told_as_a_gap(start_livekit: StartLiveKit, room_name: str) -> None:
     server = await start_livekit()
-    async with rooms_of(server) as rooms, participant(server, room_name, "alice"), rooms.watch(room_name) as live:
-        reader = EventReader(follow(live, None, list))
+    async with rooms_of(server) as rooms, participant(server, room_name, "alice"):
+        reader = EventReader(follow(rooms, room_name))
         await reader.until(lambda message: True)
         await server.kill()
         lost = await reader.change("freshness_changed")
@@ -203,6 +204,27 @@ async def test_a_restart_of_livekit_is_told_as_a_gap(start_livekit: StartLiveKit
         await reader.aclose()
 
 
+async def test_who_reads_too_slowly_is_told_so(livekit: LiveKitProcess, room_name: str) -> None:
+    async with (
+        rooms_of(livekit, max_events=3) as rooms,
+        participant(livekit, room_name, "alice", can_update_own_metadata=True) as alice,
+        rooms.watch(room_name) as live,
+        contextlib.aclosing(follow(rooms, room_name)) as stream,
+    ):
+        await anext(stream)
+        for number in range(6):
+            await alice.local_participant.set_attributes({"turn": str(number)})
+        assert await live.until(lambda: live.model.participants["alice"].attributes["turn"] == "5", DEADLINE_S)
+        slow = (await anext(stream)).snapshot
+        assert slow is not None
+        assert slow.reason == event_pb2.SNAPSHOT_REASON_READER_SLOW
+        assert slow.participants[0].attributes["turn"] == "5"
+        await alice.local_participant.set_attributes({"turn": "6"})
+        event = (await anext(stream)).event
+        assert event is not None
+        assert event.participant_updated.attributes["turn"] == "6"
+
+
 async def test_without_a_transport_the_room_is_polled(start_livekit: StartLiveKit, room_name: str) -> None:
     # Media are advertised where nothing listens, so no peer connection can come up; signalling works.
     server = await start_livekit({"rtc": {"node_ip": "127.0.0.9", "tcp_port": 0, "use_ice_lite": True}})
@@ -211,7 +233,15 @@ async def test_without_a_transport_the_room_is_polled(start_livekit: StartLiveKi
         await client.create_room(room_name)
         async with rooms.watch(room_name) as live:
             polled = track_pb2.FRESHNESS_SOURCE_POLLED
+            reader = EventReader(follow(rooms, room_name))
             assert await live.until(lambda: live.freshness().source == polled, DEADLINE_S)
+            # What happened between the end of the connection and the first look is not known.
+            gap = await reader.until(lambda message: message.snapshot.freshness.source == polled)
+            assert gap.snapshot.reason in (
+                event_pb2.SNAPSHOT_REASON_WATCHER_AWAY,
+                event_pb2.SNAPSHOT_REASON_INITIAL,
+            )
+            await reader.aclose()
             await client.create_room(room_name)
             assert live.current
 

@@ -12,7 +12,7 @@ from protovalidate import Validator, Violation
 from tests.publications import TONE
 from tests.refusals import first
 from tests.track_process import Client
-from track.v1 import access_pb2, subscription_permission_pb2, track_service_pb2
+from track.v1 import access_pb2, pull_pb2, subscription_permission_pb2, track_service_pb2
 
 METHODS: Final[Mapping[str, MethodDescriptor]] = {
     method.name: method for method in track_service_pb2.DESCRIPTOR.services_by_name["TrackService"].methods
@@ -30,11 +30,23 @@ VALUES: Final[Mapping[str, Any]] = {
     "spec": TONE,
     "operation": access_pb2.TRACK_OPERATION_OBSERVE,
     "rule": subscription_permission_pb2.TrackSubscriptionRule(nobody=True),
+    "name": "n",
+    "block_ids": "BLK_a",
+    "json_schema": '{"type": "object"}',
+    "filter": "true",
+    "filepath": "recordings/{track_id}-{time}",
+    "url": "https://hooks.example.com/",
+    "frames": pull_pb2.PullFrames(),
 }
 """By the name of a field: what stands in it where the rules ask for something."""
 
-TARGETS: Final = frozenset({"unpublish.target", "restart.target"})
-"""Rules that ask for one of `publication_id` and `track_sid`."""
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "unpublish.target": ("publication_id", "track_sid"),
+    "restart.target": ("publication_id", "track_sid"),
+    "mute.tracks": ("tracks",),
+    "watch_events.room": ("room",),
+}
+"""Rules of a whole message that ask for one of several fields: what is given, the first one where no values are."""
 
 _REPAIRS: Final = 20
 _CALLS: Final = 20
@@ -42,12 +54,16 @@ _CALLS: Final = 20
 _validator: Final = Validator()
 
 
+class NoRequest(AssertionError):
+    """The contract's rules find no request valid that has the values."""
+
+
 def request_of(rpc: str, **values: Any) -> Any:
     """A request of the RPC that the contract's rules find valid: all fields that ``values`` names, at any depth, and
     beyond them as little as the rules ask for.
 
-    Of a oneof, what ``values`` names first. Fails where the rules ask for something that cannot be guessed here: give
-    VALUES the field.
+    Of a oneof, what ``values`` names first. Raises NoRequest where the rules refuse one of them, or ask for something
+    that cannot be guessed here: give VALUES the field.
     """
     return _made(METHODS[rpc].input_type, values)
 
@@ -68,7 +84,7 @@ def called(client: Client, rpc: str, request: Any) -> Any:
     method = METHODS[rpc]
     if method.client_streaming:
         return _pushed(getattr(client, rpc), request)
-    call = getattr(client, rpc)(request, timeout=20)
+    call = getattr(client, rpc)(request, timeout=45)
     return first(call) if method.server_streaming else call
 
 
@@ -80,7 +96,7 @@ async def _pushed(rpc: Any, request: Any) -> Any:
     """
     for _ in range(_CALLS):
         try:
-            return await first(rpc([request], timeout=20))
+            return await first(rpc([request], timeout=45))
         except grpc.aio.AioRpcError as error:
             if error.details() != "Internal error from Core":
                 raise
@@ -98,27 +114,29 @@ def _made(descriptor: Descriptor, values: Mapping[str, Any]) -> Message:
             return message
         for violation in violations:
             _repair(message, violation, values)
-    raise AssertionError(f"no valid {descriptor.full_name} is known here")
+    raise NoRequest(f"no valid {descriptor.full_name} is known here")
 
 
 def _repair(message: Message, violation: Violation, values: Mapping[str, Any]) -> None:
     """Gives the message what the rule asks for, one level down at a time."""
-    if violation.proto.rule_id in TARGETS:
-        message.ClearField("track_sid")
-        _set(message, _field(message, "publication_id"), _value("publication_id", values))
-        return
     order = [*values, *VALUES]
     elements = violation.proto.field.elements if violation.proto.field is not None else []
-    name = elements[0].field_name if len(elements) == 1 else ""
-    descriptor: Any = message.DESCRIPTOR
-    members = [field for field in descriptor.fields if field.name == name or _oneof(field) == name]
-    if not members:
-        raise AssertionError(f"no valid {descriptor.full_name} is known here: {violation.proto}")
-    field = min(members, key=lambda member: order.index(member.name) if member.name in order else len(order))
     rule = violation.proto.rule_id
+    name = elements[0].field_name if len(elements) == 1 else ""
+    if rule in CHOICES:
+        name = next((name for name in values if name in CHOICES[rule]), CHOICES[rule][0])
+        for other in CHOICES[rule]:
+            message.ClearField(other)
+    descriptor: Any = message.DESCRIPTOR
+    members = [field for field in descriptor.fields if name and name in (field.name, _oneof(field))]
+    if not members:
+        raise NoRequest(f"no valid {descriptor.full_name} is known here: {violation.proto}")
+    field = min(members, key=lambda member: order.index(member.name) if member.name in order else len(order))
     value = _value(field.name, values)
-    if field.is_repeated and field.message_type is not None and rule == "repeated.min_items":
+    if field.is_repeated and field.message_type is not None:
         getattr(message, field.name).append(_made(field.message_type, values))
+    elif field.is_repeated and value is not None:
+        getattr(message, field.name).append(value)
     elif value is not None and _set(message, field, value):
         pass
     elif field.message_type is not None and not field.is_repeated and rule == "required":
@@ -128,11 +146,7 @@ def _repair(message: Message, violation: Violation, values: Mapping[str, Any]) -
     elif field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated and rule == "string.min_bytes":
         setattr(message, field.name, "a")
     else:
-        raise AssertionError(f"what is a valid {field.full_name}? {violation.proto.message}: give VALUES one")
-
-
-def _field(message: Message, name: str) -> Any:
-    return message.DESCRIPTOR.fields_by_name[name]
+        raise NoRequest(f"what is a valid {field.full_name}? {violation.proto.message}: give VALUES one")
 
 
 def _value(name: str, values: Mapping[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from track.v1 import ingress_pb2
 from track.v1 import publication_pb2 as pb
 from track.v1.ingress_pb2 import IngressType
 
-DEADLINE_S = 30.0
+DEADLINE_S = 45.0
 RTMP = pb.PublicationSpec(ingress=ingress_pb2.IngressInput(type=IngressType.INGRESS_TYPE_RTMP))
 WHIP = pb.PublicationSpec(ingress=ingress_pb2.IngressInput(type=IngressType.INGRESS_TYPE_WHIP))
 BASE_URLS = {"rtmp_base_url": "rtmp://ingress.example/live", "whip_base_url": "https://ingress.example/whip"}

@@ -33,6 +33,14 @@ TEXTS: Final = (
     "true",
     "track.metadata.a.b.c > 1.0 / 0.0",
     "000000000000-999999999999999999",
+    "000000000000000000000000-1",
+    '{"$ref": "#"}',
+    '{"patternProperties": {"^(a+)+$": {"$dynamicRef": "#"}}, "additionalProperties": false}',
+    '{"type": 1e999}',
+    "https://user:word@127.0.0.1:0/#",
+    "wss://[fe80::1%25eth0]/",
+    "recordings/{track_id}/../{time}",
+    "DTR_a",
 )
 """What has been trouble somewhere: controls, unusual Unicode, paths, formats, halves of expressions."""
 NUMBERS: Final = (0, 1, -1, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, -(2**63), 2**64 - 1)

@@ -25,11 +25,17 @@ EVERYTHING: Final = frozenset(rule.permission for rule in RULES.values())
 SERVER: Final = frozenset({Permission.PERMISSION_READ_SERVER})
 READING: Final = SERVER | {Permission.PERMISSION_READ_TRACKS}
 SENDING: Final = frozenset(
-    {Permission.PERMISSION_PUBLISH, Permission.PERMISSION_MUTE, Permission.PERMISSION_RESTRICT_TRACK}
+    {
+        Permission.PERMISSION_PUBLISH,
+        Permission.PERMISSION_MUTE,
+        Permission.PERMISSION_RESTRICT_TRACK,
+        Permission.PERMISSION_WRITE_METADATA,
+    }
 )
 RECEIVING: Final = frozenset({Permission.PERMISSION_SUBSCRIBE})
 NARROWING: Final = frozenset({Permission.PERMISSION_CREATE_TOKEN})
 AUDITING: Final = frozenset({Permission.PERMISSION_READ_AUDIT})
+RECORDING: Final = frozenset({Permission.PERMISSION_RECORD})
 
 Permissions = Set["Permission.ValueType"]
 
@@ -50,6 +56,8 @@ class May(NamedTuple):
     """With its own data tracks."""
     others: Permissions
     """With others', and what does not exist."""
+    moderates: bool = False
+    """Whether it may do to its own participant what moderators do, and is told what is not there."""
 
 
 Make = Callable[[LiveKitProcess, str], str | None]
@@ -135,7 +143,11 @@ PRINCIPALS: Final = {
         granted(room_join=True, can_publish=False, can_publish_data=True, can_subscribe=False),
         May(READING | NARROWING, READING | NARROWING | SENDING, READING),
     ),
-    "room admin": Principal(granted(room_admin=True), _all_alike(EVERYTHING)),
+    "room admin": Principal(granted(room_admin=True), _all_alike(EVERYTHING - RECORDING)._replace(moderates=True)),
+    "recorder": Principal(granted(room_record=True), _all_alike(SERVER | RECORDING)),
+    "recording admin": Principal(
+        granted(room_admin=True, room_record=True), _all_alike(EVERYTHING)._replace(moderates=True)
+    ),
     "service": Principal(
         granted(within="elsewhere", room_list=True), _all_alike(READING | AUDITING), elsewhere=True, everywhere=True
     ),
@@ -156,7 +168,9 @@ def whatever_the_token_is_about(principal: Principal) -> May | None:
     if principal.operation:
         # The one operation; on others as well.
         return _all_alike(principal.may.own)
-    return _all_alike(SERVER if principal.elsewhere and not principal.everywhere else EVERYTHING)
+    everything = _all_alike(SERVER if principal.elsewhere and not principal.everywhere else EVERYTHING)
+    # Blocks hold against whom they are about, whoever decides: who is of the room needs roomAdmin to lift its own.
+    return everything._replace(moderates=principal.may.moderates or principal.everywhere)
 
 
 def nothing(principal: Principal) -> May | None:
@@ -170,5 +184,5 @@ async def operation_token(admin: Client, room: str, operation: "access_pb2.Track
     if operation == access_pb2.TRACK_OPERATION_PUBLISH:
         request.sources.extend(source for source in track_pb2.TrackSource.values() if source)
         request.data = True
-    token: str = (await admin.CreateTrackToken(request, timeout=20)).token
+    token: str = (await admin.CreateTrackToken(request, timeout=45)).token
     return token

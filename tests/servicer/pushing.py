@@ -16,7 +16,7 @@ from track.v1 import media_frame_pb2, push_pb2
 from track.v1 import publication_pb2 as pb
 from track_server.durations import duration_of
 
-DEADLINE_S: Final = 30.0
+DEADLINE_S: Final = 45.0
 STEP_US: Final = 1_000_000 // FPS
 
 Request = push_pb2.PushMediaRequest

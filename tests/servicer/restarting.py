@@ -1,5 +1,6 @@
 """Restarts: requests that tests make, and those who subscribe to what is restarted."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -8,9 +9,10 @@ from livekit import rtc
 
 from tests.livekit_process import LiveKitProcess
 from tests.participants import participant
+from tests.publications import DEADLINE_S
 from tests.receivers import Receiver, eventually
 from tests.track_process import Client
-from track.v1 import publication_pb2
+from track.v1 import publication_pb2, quality_pb2
 from track.v1 import publication_update_pb2 as pb
 
 KEYFRAME = pb.RESTART_LEVEL_KEYFRAME
@@ -23,6 +25,17 @@ async def restart(client: Client, known: publication_pb2.Publication, level: Any
     """Restarts it. Waits as long as it takes."""
     request = pb.RestartTrackRequest(room=known.room, publication_id=known.publication_id, level=level, **options)
     return await client.RestartTrack(request, timeout=40)
+
+
+async def flowing(client: Client, known: publication_pb2.Publication) -> None:
+    """Waits until its session sends media: a track may be in the room before its first frame is encoded."""
+    request = quality_pb2.GetQualityReportRequest(room=known.room, track_sid=known.track_sid)
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            report = (await client.GetQualityReport(request)).report
+            if any(sample.bitrate_bps > 0 for sample in report.samples):
+                return
+            await asyncio.sleep(0.1)
 
 
 def levels(answer: pb.RestartTrackResponse) -> list[int]:

@@ -6,15 +6,17 @@ from typing import Any
 
 import grpc
 import pytest
+from buf.validate import validate_pb2
 from google.protobuf import duration_pb2
 
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import rooms
 from tests.publications import DATA
 from tests.refusals import refusal
-from tests.servicer.contract import called, every_request
+from tests.servicer.contract import METHODS, RULES, called, every_request
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2, quality_pb2, tracks_pb2
+from track.v1.access_pb2 import PERMISSION_MANAGE_WEBHOOKS, PERMISSION_RECORD, PERMISSION_WRITE_SCHEMAS
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -25,18 +27,34 @@ Spec = publication_pb2.PublicationSpec
 
 
 ROOM_RPCS = sorted(every_request(room="r"))
+# Without a room they are about all rooms.
+EVERYWHERE_RPCS = frozenset(
+    rpc
+    for rpc in ROOM_RPCS
+    if not METHODS[rpc].input_type.fields_by_name["room"].GetOptions().Extensions[validate_pb2.field].string.min_bytes
+) - {"WatchEvents", "PushMedia"}
 # What is answered from the store, or from the caller's token, needs no room.
 LIVE_ROOM_RPCS = sorted(
     set(ROOM_RPCS)
     - {"UpdatePublication", "PushMedia", "UnpublishTrack", "GetPublication", "ListPublications"}
-    - {"CreateTrackToken", "ListAuditEntries"}
+    - {"CreateTrackToken", "ListAuditEntries", "LiftModerationBlocks", "ListModerationBlocks"}
+    - {"GetMetadataSchema", "ListMetadataSchemas"}
+    - {
+        rpc
+        for rpc, rule in RULES.items()
+        if rule.permission in (PERMISSION_WRITE_SCHEMAS, PERMISSION_MANAGE_WEBHOOKS, PERMISSION_RECORD)
+    }
 )
-NAMING_RPCS = sorted(set(ROOM_RPCS) - {"ListAuditEntries"})
 
 
 @pytest.mark.parametrize("name", ["", LONG], ids=["empty", "too long"])
-@pytest.mark.parametrize("rpc", NAMING_RPCS)
+@pytest.mark.parametrize("rpc", ROOM_RPCS)
 async def test_a_room_name_that_is_none(admin: Client, rpc: str, name: str) -> None:
+    if name == "" and rpc in EVERYWHERE_RPCS:
+        # A room's admin is not that of all.
+        refused = await refusal(called(admin, rpc, every_request(room=name)[rpc]))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+        return
     refused = await refusal(called(admin, rpc, every_request(room=name)[rpc]))
     assert (refused.code, refused.reason) == (INVALID, "INVALID_FIELD")
     assert refused.fields == ("room",)
@@ -110,6 +128,7 @@ async def test_batches_are_bounded(admin: Client, room: str) -> None:
     sub = tracks_pb2.SubscriptionUpdate(participant_identity="a", track_sid="TR_a")
     nobody = tracks_pb2.SubscriptionUpdate(participant_identity="", track_sid="TR_a")
     cases: list[tuple[Any, str]] = [
+        # Neither tracks nor a filter.
         (admin.MuteTracks(tracks_pb2.MuteTracksRequest(room=room)), "tracks"),
         (admin.MuteTracks(tracks_pb2.MuteTracksRequest(room=room, tracks=[ref] * 101)), "tracks"),
         (admin.UnmuteTracks(tracks_pb2.UnmuteTracksRequest(room=room)), "tracks"),
@@ -157,7 +176,7 @@ DAMAGES: list[Callable[[str], str]] = [
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_damaged_page_token(admin: Client, room: str, damage: Callable[[str], str]) -> None:
     for _ in range(2):
-        await admin.PublishTrack(Pub.PublishTrackRequest(room=room, spec=DATA, participant_identity="h"), timeout=20)
+        await admin.PublishTrack(Pub.PublishTrackRequest(room=room, spec=DATA, participant_identity="h"), timeout=45)
     page = await admin.ListPublications(Pub.ListPublicationsRequest(room=room, page_size=1))
     token = damage(page.next_page_token)
     refused = await refusal(

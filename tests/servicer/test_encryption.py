@@ -70,7 +70,7 @@ async def test_a_participant_has_one_key_for_all_that_it_publishes(
     request = pb.PublishTrackRequest(room=room, spec=other, participant_identity="host")
     for validate_only in (True, False):
         request.validate_only = validate_only
-        refused = await refusal(admin.PublishTrack(request, timeout=20))
+        refused = await refusal(admin.PublishTrack(request, timeout=45))
         assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_SUPPORTED")
         assert "spec.encryption" in refused.fields
     listed = await admin.ListPublications(pb.ListPublicationsRequest(room=room))
@@ -106,7 +106,7 @@ async def test_data_is_encrypted_too(admin: Client, livekit: LiveKitProcess, roo
         stranger.room.on("data_received", lambda packet: receive("stranger", packet))
         await publish(admin, room, encrypted(pb.PublicationSpec(data=data, data_options=messages)), "host")
         tracked = await publish(admin, room, encrypted(pb.PublicationSpec(data=data)), "host")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(45):
             await arrived.wait()
             remote = await friend.until(lambda: friend.data_tracks.get(tracked.track_sid))
             frame = await anext(aiter(remote.subscribe()))

@@ -52,7 +52,7 @@ async def test_another_codec_is_taken_where_livekit_does_not_have_the_one_asked_
         asked = pattern(codec=VP9)
         asked.fallback.steps.append(pb.FALLBACK_STEP_SIZE)
         request = pb.PublishTrackRequest(room=room_name, spec=asked)
-        (told,) = await tries_of(client.PublishTrack(request, timeout=20))
+        (told,) = await tries_of(client.PublishTrack(request, timeout=45))
         assert told.video.codec == VP9
         assert told.problem.reason == error_pb2.ERROR_REASON_PUBLISH_FAILED
         plain = await publish(client, room_name, pattern(), "other")
@@ -60,7 +60,7 @@ async def test_another_codec_is_taken_where_livekit_does_not_have_the_one_asked_
         assert not plain.attempts
         # A lost worker changes nothing about it.
         track.worker.kill()
-        back = await until(client, known, lambda found: found.state == LIVE and len(found.lineage) == 2)
+        back = await until(client, known, lambda found: found.state == LIVE and len(found.lineage) > 1)
         assert back.attempts == known.attempts
         assert back.degraded == known.degraded
         await viewer.receives(back.track_sid)
@@ -76,6 +76,6 @@ async def test_what_no_try_can_change_is_tried_once(
         track.client("admin", room_admin=True, room=room_name) as client,
     ):
         request = pb.PublishTrackRequest(room=room_name, spec=pattern())
-        assert len(await tries_of(client.PublishTrack(request, timeout=20))) == 1
+        assert len(await tries_of(client.PublishTrack(request, timeout=45))) == 1
         request.validate_only = True
-        assert len(await tries_of(client.PublishTrack(request, timeout=20))) == 1
+        assert len(await tries_of(client.PublishTrack(request, timeout=45))) == 1

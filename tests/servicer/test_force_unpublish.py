@@ -23,7 +23,7 @@ from track.control.v1 import control_pb2
 from track.v1 import publication_pb2 as pb
 from track_server.store.sqlite import SqliteStore
 
-DEADLINE_S = 30.0
+DEADLINE_S = 45.0
 PERMISSION = pb.UNPUBLISH_METHOD_PERMISSION
 OBSERVED = pb.STAGE_OBSERVED
 ROOM = pb.EVIDENCE_ROOM

@@ -60,8 +60,9 @@ def channel(server: TrackProcess) -> Iterator[grpc.Channel]:
 
 @pytest.fixture(scope="module")
 def admin(server: TrackProcess) -> tuple[tuple[str, str], ...]:
-    """Metadata of an admin of the room."""
-    return (("authorization", f"Bearer {server.token('admin', room_admin=True, room=ROOM)}"),)
+    """Metadata of an admin of the room who may do what is about all rooms too: it comes as far as anybody."""
+    everywhere = {"room_list": True, "room_create": True, "room_record": True}
+    return (("authorization", f"Bearer {server.token('admin', room_admin=True, room=ROOM, **everywhere)}"),)
 
 
 def status(

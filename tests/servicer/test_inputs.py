@@ -74,7 +74,7 @@ async def test_simulcast_layers_of_720p_are_declared_and_received_at_three_sizes
         for quality, size in sizes.items():
             assert isinstance(remote, rtc.RemoteTrackPublication)
             remote.set_video_quality(quality)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(45):
                 while True:
                     _, frame = await frames.get()
                     if (frame.width, frame.height) == size:

@@ -53,7 +53,7 @@ def write(path: Path, keys: Mapping[str, str]) -> None:
 
 async def asked(client: Client) -> Any:
     """A call that any known principal may make."""
-    return await client.GetServerInfo(server_info_pb2.GetServerInfoRequest(), timeout=10)
+    return await client.GetServerInfo(server_info_pb2.GetServerInfoRequest(), timeout=30)
 
 
 async def until_refused(client: Client) -> None:

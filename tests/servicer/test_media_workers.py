@@ -64,7 +64,7 @@ def wanted(room: str, identity: str) -> pb.PublishTrackRequest:
 async def refused(client: Client, room: str, identity: str) -> None:
     """Publishing is refused, because the workers are full: nothing of it is left."""
     before = await listed(client, room)
-    found = await refusal(client.PublishTrack(wanted(room, identity), timeout=20))
+    found = await refusal(client.PublishTrack(wanted(room, identity), timeout=45))
     assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
     assert found.quota == ("worker_max_sessions", 1, "media workers")
     assert found.retry_s
@@ -76,7 +76,7 @@ async def admitted(client: Client, room: str, identity: str) -> pb.Publication:
     async with asyncio.timeout(DEADLINE_S):
         while True:
             try:
-                answer = await client.PublishTrack(wanted(room, identity), timeout=20)
+                answer = await client.PublishTrack(wanted(room, identity), timeout=45)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                     raise
@@ -144,12 +144,12 @@ async def test_frames_are_pushed_to_own_workers_alone(
     ):
         await publish(client, room_name, DATA, "elsewhere")
         request = pb.PublishTrackRequest(room=room_name, spec=PUSHED, participant_identity="elsewhere")
-        found = await refusal(client.PublishTrack(request, timeout=20))
+        found = await refusal(client.PublishTrack(request, timeout=45))
         assert (found.code, found.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_SUPPORTED")
         assert found.fields == ("participant_identity",)
         before = await dispatches(livekit, room_name)
         request = pb.PublishTrackRequest(room=room_name, spec=PUSHED, participant_identity="here")
-        answer = await client.PublishTrack(request, timeout=6)
+        answer = await client.PublishTrack(request, timeout=8)
         assert answer.stage == pb.STAGE_REQUESTED
         waiting = await until(client, answer.publication, lambda found: found.HasField("problem"))
         assert waiting.state == pb.PUBLICATION_STATE_PENDING
@@ -170,9 +170,12 @@ async def test_what_was_live_waits_for_a_place_and_comes_back(
         worker = track.worker
         processes = [worker, *worker.children()]
         assert await track.stop() == 0
-        _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 10)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 30)
         assert not alive
-        assert await participants(livekit, room_name) == set()
+        # LiveKit may hear a goodbye a moment after its process has ended.
+        async with asyncio.timeout(DEADLINE_S):
+            while await participants(livekit, room_name):
+                await asyncio.sleep(0.1)
         settings["TRACK_WORKER_MAX_SESSIONS"] = "1"
         await track.start()
         async with track.client("admin", room_admin=True, room=room_name) as client, asyncio.timeout(DEADLINE_S):
@@ -258,7 +261,7 @@ async def test_a_room_that_is_deleted_before_the_session_joins_is_not_made_again
     async with track.client("admin", room_admin=True, room=room_name) as client, existing_room(livekit, room_name):
         child.suspend()
         request = pb.PublishTrackRequest(room=room_name, spec=DATA, participant_identity="host")
-        publishing = asyncio.ensure_future(client.PublishTrack(request, timeout=20))
+        publishing = asyncio.ensure_future(client.PublishTrack(request, timeout=45))
         await logged(track, "session_placed")
         await delete_room(livekit, room_name)
         answer = await publishing

@@ -14,20 +14,7 @@ from tests.livekit_process import LiveKitProcess
 from tests.media.encoded import HEIGHT, WIDTH, encoded, number_in, picture
 from tests.media.viewer import luma, viewer
 from tests.publications import ENDED, LIVE, publication, until
-from tests.servicer.pushing import (
-    DEADLINE_S,
-    STEP_US,
-    Pusher,
-    Request,
-    payload,
-    publish_push,
-    push_spec,
-    pushing,
-    raw,
-    sound,
-    taken_up,
-    unit,
-)
+from tests.servicer import pushing as push
 from tests.servicer.test_revocation import permit
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2 as pb
@@ -39,12 +26,12 @@ PICTURE = picture(0)
 LONG_S = 60
 
 
-def pictures(begin: int = 0) -> Iterator[Request]:
+def pictures(begin: int = 0) -> Iterator[push.Request]:
     """Raw ones, without end."""
-    return (raw(number, PICTURE) for number in itertools.count(begin))
+    return (push.raw(number, PICTURE) for number in itertools.count(begin))
 
 
-async def playing(pusher: Pusher, requests: Iterator[Request]) -> "asyncio.Task[None]":
+async def playing(pusher: push.Pusher, requests: Iterator[push.Request]) -> "asyncio.Task[None]":
     """Plays them from now on."""
     return asyncio.create_task(pusher.play(requests))
 
@@ -57,7 +44,7 @@ async def stopped(task: "asyncio.Task[None]") -> None:
 
 async def room_shows(admin: Client, known: pb.Publication, muted: bool) -> None:
     """Waits until the room shows the track muted or not."""
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(push.DEADLINE_S):
         while True:
             answer = await admin.ListTracks(tracks_pb2.ListTracksRequest(room=known.room))
             if any(track.publication_id == known.publication_id and track.muted == muted for track in answer.tracks):
@@ -66,8 +53,8 @@ async def room_shows(admin: Client, known: pb.Publication, muted: bool) -> None:
 
 
 async def test_a_stall_mutes_the_track_until_the_next_frame(admin: Client, room: str) -> None:
-    known = await publish_push(admin, room, push_spec("raw_video", stall_mute=0.5, stall_end=LONG_S))
-    async with pushing(admin, known) as pusher:
+    known = await push.publish_push(admin, room, push.push_spec("raw_video", stall_mute=0.5, stall_end=LONG_S))
+    async with push.pushing(admin, known) as pusher:
         await pusher.ready()
         feeding = await playing(pusher, pictures())
         live = await until(admin, known, lambda found: found.state == LIVE)
@@ -87,8 +74,8 @@ async def test_a_stall_mutes_the_track_until_the_next_frame(admin: Client, room:
 
 @pytest.mark.parametrize("when", ["before the stall", "during the stall"])
 async def test_a_stall_does_not_undo_a_mute(admin: Client, room: str, when: str) -> None:
-    known = await publish_push(admin, room, push_spec("raw_video", stall_mute=0.5, stall_end=LONG_S))
-    async with pushing(admin, known) as pusher:
+    known = await push.publish_push(admin, room, push.push_spec("raw_video", stall_mute=0.5, stall_end=LONG_S))
+    async with push.pushing(admin, known) as pusher:
         await pusher.ready()
         feeding = await playing(pusher, pictures())
         live = await until(admin, known, lambda found: found.state == LIVE)
@@ -112,74 +99,74 @@ async def test_a_stall_does_not_undo_a_mute(admin: Client, room: str, when: str)
 async def mute(admin: Client, live: pb.Publication) -> None:
     """A moderator's."""
     request = tracks_pb2.MuteTracksRequest(room=live.room, tracks=[tracks_pb2.TrackRef(track_sid=live.track_sid)])
-    answer = await admin.MuteTracks(request, timeout=DEADLINE_S)
+    answer = await admin.MuteTracks(request, timeout=push.DEADLINE_S)
     assert answer.results[0].muted
 
 
 async def test_a_stall_that_lasts_ends_the_publication_and_the_stream(admin: Client, room: str) -> None:
-    known = await publish_push(admin, room, push_spec("raw_video", stall_mute=0.3, stall_end=1))
-    async with pushing(admin, known) as pusher:
+    known = await push.publish_push(admin, room, push.push_spec("raw_video", stall_mute=0.3, stall_end=1))
+    async with push.pushing(admin, known) as pusher:
         await pusher.ready()
-        await pusher.send(raw(0, PICTURE))
+        await pusher.send(push.raw(0, PICTURE))
         refused = await pusher.refused()
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PUBLICATION_ENDED")
     assert (await until(admin, known, lambda found: found.state == ENDED)).end_cause == SOURCE_ENDED
 
 
 async def test_a_publication_into_which_nobody_pushes_ends(admin: Client, room: str) -> None:
-    known = await publish_push(admin, room, push_spec("pcm", stall_mute=0.3, stall_end=1))
+    known = await push.publish_push(admin, room, push.push_spec("pcm", stall_mute=0.3, stall_end=1))
     ended = await until(admin, known, lambda found: found.state == ENDED)
     assert (ended.end_cause, list(ended.lineage)) == (SOURCE_ENDED, [])
 
 
 async def test_data_may_be_silent_for_long_while_a_stream_is_open(admin: Client, room: str) -> None:
-    silent = await publish_push(admin, room, push_spec("data", stall_end=1))
-    alone = await publish_push(admin, room, push_spec("data", stall_end=1))
-    async with pushing(admin, silent) as pusher:
+    silent = await push.publish_push(admin, room, push.push_spec("data", stall_end=1))
+    alone = await push.publish_push(admin, room, push.push_spec("data", stall_end=1))
+    async with push.pushing(admin, silent) as pusher:
         await pusher.ready()
         await until(admin, alone, lambda found: found.state == ENDED)
-        await pusher.send(payload(b"a"))
+        await pusher.send(push.payload(b"a"))
         await pusher.until(lambda: pusher.stats().frames_taken == 1)
         assert (await publication(admin, room, silent.publication_id)).state == LIVE
 
 
 async def test_a_broken_stream_that_nobody_takes_up_ends_the_publication(admin: Client, room: str) -> None:
-    known = await publish_push(admin, room, push_spec("raw_video", resume_grace=0.5))
-    async with pushing(admin, known) as pusher:
+    known = await push.publish_push(admin, room, push.push_spec("raw_video", resume_grace=0.5))
+    async with push.pushing(admin, known) as pusher:
         await pusher.ready()
-        await pusher.send(raw(0, PICTURE))
+        await pusher.send(push.raw(0, PICTURE))
         await until(admin, known, lambda found: found.state == LIVE)
     assert (await until(admin, known, lambda found: found.state == ENDED)).end_cause == SOURCE_ENDED
 
 
 async def test_a_stream_that_is_closed_can_be_taken_up(admin: Client, room: str) -> None:
-    known = await publish_push(admin, room, push_spec("data"))
-    async with pushing(admin, known) as pusher:
+    known = await push.publish_push(admin, room, push.push_spec("data"))
+    async with push.pushing(admin, known) as pusher:
         await pusher.ready()
-        await pusher.send(payload(b"a"))
+        await pusher.send(push.payload(b"a"))
         await pusher.until(lambda: pusher.stats().frames_taken == 1)
         await pusher.hang_up()
-    async with taken_up(admin, known) as pusher:
+    async with push.taken_up(admin, known) as pusher:
         assert (await pusher.ready()).resumed
         assert (await pusher.finish()).frames_taken == 1
 
 
 async def test_the_end_of_media_without_media_ends_the_publication(admin: Client, room: str) -> None:
-    known = await publish_push(admin, room, push_spec("raw_video"))
-    async with pushing(admin, known) as pusher:
+    known = await push.publish_push(admin, room, push.push_spec("raw_video"))
+    async with push.pushing(admin, known) as pusher:
         await pusher.ready()
         assert (await pusher.finish()).frames_taken == 0
     assert (await publication(admin, room, known.publication_id)).end_cause == SOURCE_ENDED
 
 
 async def test_what_is_pushed_ahead_is_played_in_its_time_before_the_end(admin: Client, room: str) -> None:
-    known = await publish_push(admin, room, push_spec("pcm"))
-    async with pushing(admin, known) as pusher:
+    known = await push.publish_push(admin, room, push.push_spec("pcm"))
+    async with push.pushing(admin, known) as pusher:
         await pusher.ready()
         loop = asyncio.get_running_loop()
-        await pusher.send(sound(0, 0.5, 48_000, 500))
+        await pusher.send(push.sound(0, 0.5, 48_000, 500))
         begun = loop.time()
-        await pusher.send(*(sound(0.5 * number, 0.5, 48_000, 500) for number in range(1, 6)))
+        await pusher.send(*(push.sound(0.5 * number, 0.5, 48_000, 500) for number in range(1, 6)))
         stats = await pusher.finish()
         took = loop.time() - begun
     assert (stats.frames_taken, stats.frames_dropped) == (6, 0)
@@ -187,8 +174,8 @@ async def test_what_is_pushed_ahead_is_played_in_its_time_before_the_end(admin: 
 
 
 async def test_the_end_of_the_publication_ends_the_stream(admin: Client, room: str) -> None:
-    known = await publish_push(admin, room, push_spec("data"))
-    async with pushing(admin, known) as pusher:
+    known = await push.publish_push(admin, room, push.push_spec("data"))
+    async with push.pushing(admin, known) as pusher:
         await pusher.ready()
         await admin.UnpublishTrack(pb.UnpublishTrackRequest(room=room, publication_id=known.publication_id))
         refused = await pusher.refused()
@@ -200,8 +187,8 @@ async def test_a_stream_ends_when_the_permission_to_publish_is_taken_away(
     track: TrackProcess, livekit: LiveKitProcess, room: str
 ) -> None:
     async with track.client("alice", room_join=True, room=room) as alice:
-        known = await publish_push(alice, room, push_spec("data"))
-        async with pushing(alice, known) as pusher:
+        known = await push.publish_push(alice, room, push.push_spec("data"))
+        async with push.pushing(alice, known) as pusher:
             await pusher.ready()
             await permit(livekit, room, "alice", can_subscribe=True)
             refused = await pusher.refused()
@@ -217,12 +204,12 @@ async def own(start_track: StartTrack, livekit: LiveKitProcess) -> AsyncIterator
 async def test_a_caller_that_is_too_fast_is_held_back_and_nothing_grows(own: TrackProcess, room: str) -> None:
     width, height = 1280, 720
     big = picture(0, width, height)
-    spec = push_spec("raw_video", video=pb.VideoOptions(width=width, height=height, frames_per_second=10))
+    spec = push.push_spec("raw_video", video=pb.VideoOptions(width=width, height=height, frames_per_second=10))
     async with own.client("admin", room_admin=True, room=room) as admin:
-        known = await publish_push(admin, room, spec)
-        async with pushing(admin, known) as pusher:
+        known = await push.publish_push(admin, room, spec)
+        async with push.pushing(admin, known) as pusher:
             credit = (await pusher.ready()).credit.bytes
-            await pusher.send(raw(0, big))
+            await pusher.send(push.raw(0, big))
             await until(admin, known, lambda found: found.state == LIVE)
             before = memory(own)
             sent = 0
@@ -230,7 +217,7 @@ async def test_a_caller_that_is_too_fast_is_held_back_and_nothing_grows(own: Tra
             async def flood() -> None:
                 nonlocal sent
                 for number in itertools.count(1):
-                    await pusher.send(raw(number, big, at=number * 100_000))
+                    await pusher.send(push.raw(number, big, at=number * 100_000))
                     sent += 1
 
             flooding = asyncio.create_task(flood())
@@ -258,8 +245,8 @@ async def test_a_lost_media_process_comes_back_and_the_stream_goes_on(
 ) -> None:
     units = encoded("vp8", 30, keyframe_every=1000)
     async with own.client("admin", room_admin=True, room=room) as admin, viewer(livekit, room) as watching:
-        known = await publish_push(admin, room, push_spec("encoded_video", stall_end=LONG_S))
-        async with pushing(admin, known) as pusher:
+        known = await push.publish_push(admin, room, push.push_spec("encoded_video", stall_end=LONG_S))
+        async with push.pushing(admin, known) as pusher:
             await pusher.ready()
             answered = number = 0
 
@@ -270,14 +257,14 @@ async def test_a_lost_media_process_comes_back_and_the_stream_goes_on(
                     key = number == 0 or asked > answered
                     answered = asked
                     data = units[0] if key else units[1 + number % 29]
-                    await pusher.send(unit(number, data, keyframe=key))
+                    await pusher.send(push.unit(number, data, keyframe=key))
                     number += 1
-                    await asyncio.sleep(STEP_US / 1e6)
+                    await asyncio.sleep(push.STEP_US / 1e6)
 
             feeding = asyncio.create_task(feed())
             try:
                 live = await until(admin, known, lambda found: found.state == LIVE)
-                async with watching.frames(live.track_sid) as frames, asyncio.timeout(DEADLINE_S):
+                async with watching.frames(live.track_sid) as frames, asyncio.timeout(push.DEADLINE_S):
                     await frames.get()
                 for child in psutil.Process(own.pid).children(recursive=True):
                     if "track_server.media.child" in child.cmdline():
@@ -286,7 +273,7 @@ async def test_a_lost_media_process_comes_back_and_the_stream_goes_on(
                     admin, live, lambda found: found.state == LIVE and found.track_sid != live.track_sid
                 )
                 # Not without a keyframe, which the caller is asked for.
-                async with watching.frames(again.track_sid) as frames, asyncio.timeout(DEADLINE_S):
+                async with watching.frames(again.track_sid) as frames, asyncio.timeout(push.DEADLINE_S):
                     _, frame = await frames.get()
                     assert (frame.width, frame.height) == (WIDTH, HEIGHT)
                     assert number_in(luma(frame)) is not None
@@ -300,15 +287,17 @@ async def test_a_lost_media_process_comes_back_and_the_stream_goes_on(
 
 async def test_a_killed_server_lets_its_callers_begin_again(own: TrackProcess, room: str) -> None:
     async with own.client("admin", room_admin=True, room=room) as admin:
-        known = await publish_push(admin, room, push_spec("raw_video", resume_grace=LONG_S, stall_end=2 * LONG_S))
-        async with pushing(admin, known) as pusher:
+        known = await push.publish_push(
+            admin, room, push.push_spec("raw_video", resume_grace=LONG_S, stall_end=2 * LONG_S)
+        )
+        async with push.pushing(admin, known) as pusher:
             await pusher.ready()
-            await pusher.send(raw(0, PICTURE))
+            await pusher.send(push.raw(0, PICTURE))
             live = await until(admin, known, lambda found: found.state == LIVE)
             await own.kill()
             await pusher.over()
     await own.start()
-    async with own.client("admin", room_admin=True, room=room) as admin, pushing(admin, known) as pusher:
+    async with own.client("admin", room_admin=True, room=room) as admin, push.pushing(admin, known) as pusher:
         ready = await pusher.ready()
         assert not ready.resumed
         feeding = await playing(pusher, pictures())

@@ -16,20 +16,7 @@ from tests.media.encoded import FPS, HEIGHT, WIDTH, encoded, number_in, picture
 from tests.media.viewer import Viewer, luma, viewer
 from tests.participants import participant
 from tests.publications import LIVE, publication, until
-from tests.servicer.pushing import (
-    STEP_US,
-    Request,
-    payload,
-    publish_push,
-    push_spec,
-    pushing,
-    raw,
-    sound,
-    taken_up,
-    unit,
-    units,
-    video_of,
-)
+from tests.servicer import pushing as push
 from tests.track_process import Client, TrackProcess
 from track.v1 import media_frame_pb2
 from track.v1 import publication_pb2 as pb
@@ -42,10 +29,10 @@ CODECS = {"vp8": pb.VIDEO_CODEC_VP8, "h264": pb.VIDEO_CODEC_H264}
 
 
 async def test_publishing_waits_for_a_session_and_not_for_frames(admin: Client, room: str) -> None:
-    known = await publish_push(admin, room, push_spec("raw_video"))
+    known = await push.publish_push(admin, room, push.push_spec("raw_video"))
     assert known.state == pb.PUBLICATION_STATE_STARTING
     assert not known.track_sid
-    async with pushing(admin, known) as pusher:
+    async with push.pushing(admin, known) as pusher:
         ready = await pusher.ready()
         assert ready.publication.publication_id == known.publication_id
         assert not ready.resumed
@@ -55,18 +42,18 @@ async def test_publishing_waits_for_a_session_and_not_for_frames(admin: Client, 
 
 @pytest.mark.parametrize("kind", ["I420", "NV12"])
 async def test_raw_pictures_are_seen(admin: Client, room: str, livekit: LiveKitProcess, kind: str) -> None:
-    spec = push_spec("raw_video")
+    spec = push.push_spec("raw_video")
     # Or WebRTC makes the pictures smaller where the machine is busy.
     spec.video.degradation_preference = pb.DEGRADATION_PREFERENCE_MAINTAIN_RESOLUTION
     spec.push.raw_video.pixel_format = media_frame_pb2.PixelFormat.Value(f"PIXEL_FORMAT_{kind}")
-    known = await publish_push(admin, room, spec)
+    known = await push.publish_push(admin, room, spec)
     pictures = [picture(number) for number in range(ROUND)]
     if kind == "NV12":
         pictures = [nv12(data) for data in pictures]
     numbers = itertools.count()
-    async with viewer(livekit, room) as watching, pushing(admin, known) as pusher:
+    async with viewer(livekit, room) as watching, push.pushing(admin, known) as pusher:
         await pusher.ready()
-        playing = asyncio.create_task(pusher.play(raw(number, pictures[number % ROUND]) for number in numbers))
+        playing = asyncio.create_task(pusher.play(push.raw(number, pictures[number % ROUND]) for number in numbers))
         await see(admin, known, watching)
         await stopped(playing)
         stats = await pusher.finish()
@@ -81,7 +68,7 @@ async def see(admin: Client, known: pb.Publication, watching: Viewer) -> None:
     """Waits until half of the pictures of a round and more were seen, of the right size and in order."""
     live = await until(admin, known, lambda found: found.state == LIVE)
     seen: list[int] = []
-    async with watching.frames(live.track_sid) as frames, asyncio.timeout(30):
+    async with watching.frames(live.track_sid) as frames, asyncio.timeout(45):
         while len(set(seen)) <= ROUND / 2:
             _, frame = await frames.get()
             assert (frame.width, frame.height) == (WIDTH, HEIGHT)
@@ -108,17 +95,17 @@ def nv12(i420: bytes) -> bytes:
 
 @pytest.mark.parametrize("codec", CODECS)
 async def test_access_units_are_passed_through(admin: Client, room: str, livekit: LiveKitProcess, codec: str) -> None:
-    known = await publish_push(admin, room, push_spec("encoded_video", video=video_of(CODECS[codec])))
+    known = await push.publish_push(admin, room, push.push_spec("encoded_video", video=push.video_of(CODECS[codec])))
     access_units = encoded(codec, ROUND)
-    sent: list[Request] = []
+    sent: list[push.Request] = []
 
-    def endless() -> Iterator[Request]:
+    def endless() -> Iterator[push.Request]:
         for number in itertools.count():
             place = number % ROUND
-            sent.append(unit(number, access_units[place], keyframe=place % FPS == 0))
+            sent.append(push.unit(number, access_units[place], keyframe=place % FPS == 0))
             yield sent[-1]
 
-    async with viewer(livekit, room) as watching, pushing(admin, known) as pusher:
+    async with viewer(livekit, room) as watching, push.pushing(admin, known) as pusher:
         await pusher.ready()
         playing = asyncio.create_task(pusher.play(endless()))
         await see(admin, known, watching)
@@ -137,10 +124,10 @@ async def test_access_units_are_passed_through(admin: Client, room: str, livekit
 async def test_a_new_subscriber_has_the_caller_asked_for_a_keyframe(
     admin: Client, room: str, livekit: LiveKitProcess
 ) -> None:
-    known = await publish_push(admin, room, push_spec("encoded_video"))
+    known = await push.publish_push(admin, room, push.push_spec("encoded_video"))
     access_units = encoded("vp8", 40, keyframe_every=1000)
     keyframe = access_units[0]
-    async with pushing(admin, known) as pusher:
+    async with push.pushing(admin, known) as pusher:
         await pusher.ready()
         number = 0
 
@@ -153,7 +140,7 @@ async def test_a_new_subscriber_has_the_caller_asked_for_a_keyframe(
                 key = number == 0 or asked > answered
                 answered = asked
                 data = keyframe if key else access_units[1 + number % (len(access_units) - 1)]
-                await pusher.send(unit(number, data, keyframe=key))
+                await pusher.send(push.unit(number, data, keyframe=key))
                 number += 1
                 await asyncio.sleep(1 / FPS)
 
@@ -163,7 +150,7 @@ async def test_a_new_subscriber_has_the_caller_asked_for_a_keyframe(
             await pusher.until(lambda: number > FPS)
             before = len(pusher.told("keyframe_request"))
             async with viewer(livekit, room) as watching, watching.frames(live.track_sid) as frames:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(45):
                     await frames.get()
             assert len(pusher.told("keyframe_request")) > before
         finally:
@@ -172,13 +159,13 @@ async def test_a_new_subscriber_has_the_caller_asked_for_a_keyframe(
 
 @pytest.mark.parametrize("stereo", [True, False])
 async def test_sound_is_heard(admin: Client, room: str, livekit: LiveKitProcess, stereo: bool) -> None:
-    spec = push_spec("pcm")
+    spec = push.push_spec("pcm")
     spec.push.pcm.sample_rate_hz, spec.push.pcm.channels = 44_100, 2
     spec.audio.stereo = stereo
-    known = await publish_push(admin, room, spec)
-    async with viewer(livekit, room) as watching, pushing(admin, known) as pusher:
+    known = await push.publish_push(admin, room, spec)
+    async with viewer(livekit, room) as watching, push.pushing(admin, known) as pusher:
         await pusher.ready()
-        pieces = (sound(0.02 * number, 0.02, 44_100, 500, 1500) for number in itertools.count())
+        pieces = (push.sound(0.02 * number, 0.02, 44_100, 500, 1500) for number in itertools.count())
         playing = asyncio.create_task(pusher.play(pieces))
         try:
             live = await until(admin, known, lambda found: found.state == LIVE)
@@ -200,7 +187,7 @@ def tones(wave: "np.typing.NDArray[np.float64]") -> set[int]:
 
 
 async def test_payloads_arrive_in_order(admin: Client, room: str, livekit: LiveKitProcess) -> None:
-    known = await publish_push(admin, room, push_spec("data"))
+    known = await push.publish_push(admin, room, push.push_spec("data"))
     assert known.state == LIVE, "a data track needs no frame to be published"
     received: list[bytes] = []
 
@@ -218,12 +205,12 @@ async def test_payloads_arrive_in_order(admin: Client, room: str, livekit: LiveK
                 received.append(bytes(frame.payload))  # noqa: PERF401  it is looked at meanwhile
 
         reading = asyncio.create_task(read())
-        async with pushing(admin, known) as pusher:
+        async with push.pushing(admin, known) as pusher:
             await pusher.ready()
             number = 0
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(45):
                 while len(received) < 20:
-                    await pusher.send(payload(b"%d" % number))
+                    await pusher.send(push.payload(b"%d" % number))
                     number += 1
                     await asyncio.sleep(0.02)
             stats = await pusher.finish()
@@ -235,36 +222,36 @@ async def test_payloads_arrive_in_order(admin: Client, room: str, livekit: LiveK
 
 
 async def test_messages_arrive_in_order(admin: Client, room: str, livekit: LiveKitProcess) -> None:
-    spec = push_spec("data")
+    spec = push.push_spec("data")
     spec.data_options.delivery = pb.DATA_DELIVERY_RELIABLE_MESSAGES
     spec.data_options.topic = "cursor"
-    known = await publish_push(admin, room, spec)
+    known = await push.publish_push(admin, room, spec)
     received: list[bytes] = []
     async with participant(livekit, room, "reader") as reader:
         reader.on("data_received", lambda packet: received.append(packet.data) if packet.topic == "cursor" else None)
-        async with pushing(admin, known) as pusher:
+        async with push.pushing(admin, known) as pusher:
             await pusher.ready()
-            await pusher.send(*(payload(b"%d" % number) for number in range(50)))
+            await pusher.send(*(push.payload(b"%d" % number) for number in range(50)))
             await pusher.finish()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             while len(received) < 50:
                 await asyncio.sleep(0.02)
     assert received == [b"%d" % number for number in range(50)]
 
 
 async def test_a_stream_that_broke_is_taken_up_again(admin: Client, room: str, livekit: LiveKitProcess) -> None:
-    known = await publish_push(admin, room, push_spec("encoded_video", resume_grace=30))
-    requests = units(encoded("vp8", 45))
+    known = await push.publish_push(admin, room, push.push_spec("encoded_video", resume_grace=30))
+    requests = push.units(encoded("vp8", 45))
     async with viewer(livekit, room) as watching:
-        async with pushing(admin, known) as pusher:
+        async with push.pushing(admin, known) as pusher:
             await pusher.ready()
             await pusher.play(requests[:15])
             live = await until(admin, known, lambda found: found.state == LIVE)
             await pusher.until(lambda: pusher.stats().frames_taken == 15)
-        async with watching.frames(live.track_sid) as frames, taken_up(admin, known) as pusher:
+        async with watching.frames(live.track_sid) as frames, push.taken_up(admin, known) as pusher:
             ready = await pusher.ready()
             assert ready.resumed
-            assert ready.last_timestamp_us == 14 * STEP_US
+            assert ready.last_timestamp_us == 14 * push.STEP_US
             assert ready.publication.track_sid == live.track_sid
             await pusher.play(requests[15:])
             stats = await pusher.finish()
@@ -286,7 +273,7 @@ async def test_the_example_works(track: TrackProcess, livekit: LiveKitProcess, r
         process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
         try:
             assert process.stdout is not None
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(45):
                 publication_id = (await process.stdout.readline()).decode().strip()
                 live = await until(
                     admin, await publication(admin, room, publication_id), lambda found: found.state == LIVE

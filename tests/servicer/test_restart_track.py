@@ -2,19 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 
 from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import existing_room
 from tests.participants import microphone, participant
 from tests.private_tracks import restrict, rule
-from tests.publications import DATA, LIVE, OBSERVED, TONE, pattern, publication, publish, unpublish, until, until_listed
+from tests.publications import DATA, LIVE, OBSERVED, TONE, pattern, publish, until, until_listed
 from tests.receivers import receiver
 from tests.refusals import refusal
 from tests.servicer.restarting import (
@@ -22,30 +19,16 @@ from tests.servicer.restarting import (
     REJOIN,
     REPUBLISH,
     RESUBSCRIBE,
+    flowing,
     levels,
     restart,
     silent_receiver,
     subscribed,
     subscribers,
 )
-from tests.track_process import Client, TrackProcess
+from tests.track_process import Client
 from track.v1 import publication_pb2, tracks_pb2
 from track.v1 import publication_update_pb2 as pb
-
-
-@pytest_asyncio.fixture(scope="module")
-async def eager(livekit: LiveKitProcess, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TrackProcess]:
-    """TrackService without a cooldown."""
-    directory = tmp_path_factory.mktemp("eager")
-    async with TrackProcess(livekit, directory, {"TRACK_RESTART_COOLDOWN_SECONDS": "0"}) as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def restarter(eager: TrackProcess, room: str) -> AsyncIterator[Client]:
-    """An admin of this test's room."""
-    async with eager.client("admin", room_admin=True, room=room) as client:
-        yield client
 
 
 @pytest.mark.parametrize("size", [(320, 180), (1280, 720)])
@@ -70,10 +53,12 @@ async def test_by_default_a_track_that_flows_is_sent_a_keyframe_and_no_more(
     livekit: LiveKitProcess, restarter: Client, room: str
 ) -> None:
     known = await publish(restarter, room, pattern(), "host")
+    await flowing(restarter, known)
     answer = await restart(restarter, known)
     assert levels(answer) == [KEYFRAME]
     assert answer.stage == OBSERVED
     sound = await publish(restarter, room, TONE, "host")
+    await flowing(restarter, sound)
     answer = await restart(restarter, sound)
     assert levels(answer) == [RESUBSCRIBE]
 
@@ -116,7 +101,7 @@ async def test_it_is_published_again_with_metadata_mute_and_subscribers(
         assert [entry.track_sid for entry in answer.publication.lineage] == [known.track_sid, sid]
         assert answer.publication.publication_id == known.publication_id
         await viewer.receives(sid)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             while await subscribers(livekit, room, sid) != {"viewer", "chosen"}:
                 await asyncio.sleep(0.1)
         track = await restarter.GetTrack(tracks_pb2.GetTrackRequest(room=room, track_sid=sid))
@@ -147,7 +132,7 @@ async def test_how_long_media_did_not_flow_is_told(livekit: LiveKitProcess, rest
 async def test_what_is_muted_stays_muted(livekit: LiveKitProcess, restarter: Client, room: str) -> None:
     known = await publish(restarter, room, pattern(), "host")
     mute = tracks_pb2.MuteTracksRequest(room=room, tracks=[tracks_pb2.TrackRef(track_sid=known.track_sid)])
-    await restarter.MuteTracks(mute, timeout=20)
+    await restarter.MuteTracks(mute, timeout=45)
     known = await until(restarter, known, lambda found: found.muted)
     for level in (REPUBLISH, REJOIN):
         known = (await restart(restarter, known, level)).publication
@@ -191,94 +176,13 @@ async def test_who_joins_again_comes_back_with_all_it_published(
         assert len(listed.tracks) == 3, "none is doubled"
 
 
-async def test_of_twenty_at_once_one_is_done(start_track: StartTrack, livekit: LiveKitProcess, room: str) -> None:
-    # However long the others take to arrive.
-    track = await start_track(livekit, {"TRACK_RESTART_COOLDOWN_SECONDS": "300"})
-    async with track.client("admin", room_admin=True, room=room) as client:
-        await _one_of_twenty(client, room)
-
-
-async def _one_of_twenty(client: Client, room: str) -> None:
-    known = await publish(client, room, pattern(), "host")
-
-    async def one(number: int) -> Any:
-        try:
-            return await restart(client, known, REPUBLISH, request_id=f"restart-{number}")
-        except grpc.aio.AioRpcError as error:
-            return error
-
-    async with asyncio.timeout(60):
-        results = await asyncio.gather(*(one(number) for number in range(20)))
-    done = [found for found in results if isinstance(found, pb.RestartTrackResponse)]
-    assert len(done) == 1
-    assert done[0].stage == OBSERVED, done
-    refused = [found for found in results if isinstance(found, grpc.aio.AioRpcError)]
-    assert {found.code() for found in refused} == {grpc.StatusCode.FAILED_PRECONDITION}
-    after = await publication(client, room, known.publication_id)
-    assert len(after.lineage) == 2
-
-
-async def test_there_is_a_while_between_two_restarts(track: TrackProcess, admin: Client, room: str) -> None:
-    known = await publish(admin, room, pattern(), "host")
-    answer = await restart(admin, known, KEYFRAME)
-    assert answer.cooldown_end_time.ToNanoseconds()
-    refused = await refusal(restart(admin, known, KEYFRAME))
-    assert refused.reason == "RESTART_IN_PROGRESS"
-    assert refused.retry_s is not None
-    assert 0 < refused.retry_s <= 5
-    refused = await refusal(restart(admin, known, KEYFRAME, validate_only=True))
-    assert refused.reason == "RESTART_IN_PROGRESS"
-
-
-async def test_validating_does_nothing(restarter: Client, room: str) -> None:
-    known = await publish(restarter, room, pattern(), "host")
-    answer = await restart(restarter, known, validate_only=True)
-    assert levels(answer) == [KEYFRAME, RESUBSCRIBE, REPUBLISH, REJOIN]
-    assert not answer.stage
-    assert not answer.HasField("cooldown_end_time")
-    assert answer.publication == await publication(restarter, room, known.publication_id)
-
-
-async def test_what_cannot_be_restarted_is_refused(livekit: LiveKitProcess, restarter: Client, room: str) -> None:
-    sound = await publish(restarter, room, TONE, "host")
-    data = await publish(restarter, room, DATA, "host")
-    async with participant(livekit, room, "stranger") as stranger:
-        foreign = await microphone(stranger)
-
-        async def refused(**fields: Any) -> tuple[str, tuple[str, ...]]:
-            found = await refusal(restarter.RestartTrack(pb.RestartTrackRequest(room=room, **fields), timeout=20))
-            return found.reason, found.fields
-
-        sid = foreign.sid
-        await until_listed(restarter, room, sid)
-        assert await refused(publication_id=sound.publication_id, level=KEYFRAME) == ("NOT_SUPPORTED", ("level",))
-        assert await refused(publication_id=data.publication_id, level=RESUBSCRIBE) == ("NOT_SUPPORTED", ("level",))
-        assert await refused(track_sid=sid, level=REJOIN) == ("NOT_SUPPORTED", ("level",))
-        assert (await refused(track_sid=sid, level=REPUBLISH))[0] == "COMPANION_MISSING"
-        assert await refused(publication_id=sound.publication_id, level=REJOIN, graceful=True) == (
-            "INVALID_OPTIONS",
-            ("graceful",),
-        )
-        assert (await refused(publication_id="PUB_nobody"))[0] == "PUBLICATION_NOT_FOUND"
-        assert (await refused(track_sid="TR_nobody"))[0] == "TRACK_NOT_FOUND"
-        assert await refused(publication_id=sound.publication_id, level=9) == ("INVALID_FIELD", ("level",))
-        assert (await refused())[0] == "INVALID_FIELD"
-        assert (await refused(publication_id="PUB_a", track_sid="TR_a"))[0] == "INVALID_FIELD"
-        await unpublish(restarter, sound)
-        assert (await refused(publication_id=sound.publication_id))[0] == "PUBLICATION_ENDED"
-    missing = await refusal(
-        restarter.RestartTrack(pb.RestartTrackRequest(room=f"{room}-none", track_sid="TR_a"), timeout=20)
-    )
-    assert missing.code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
-
-
 async def test_the_subscribers_of_any_track_can_be_subscribed_again(
     livekit: LiveKitProcess, restarter: Client, room: str
 ) -> None:
     async with participant(livekit, room, "stranger") as stranger, receiver(livekit, room, "viewer") as viewer:
         foreign = await microphone(stranger)
         await until_listed(restarter, room, foreign.sid)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             while await subscribers(livekit, room, foreign.sid) != {"viewer"}:
                 await asyncio.sleep(0.1)
         request = pb.RestartTrackRequest(room=room, track_sid=foreign.sid, level=RESUBSCRIBE)

@@ -12,10 +12,9 @@ from livekit import api
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import livekit_api
 from tests.participants import microphone, participant
-from tests.publications import DATA, ENDED, TONE, pattern, publish, until
+from tests.publications import DATA, ENDED, TONE, pattern, publish, until, until_listed
 from tests.refusals import read, refusal
 from tests.servicer.principals import bearing
-from tests.servicer.test_access import until_listed
 from tests.streams import EventStream, events
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2, tracks_pb2
@@ -55,7 +54,7 @@ async def test_a_permission_that_livekit_took_away_is_taken_away_here_although_t
     async with participant(livekit, room, "alice") as joined, participant(livekit, room, "bob") as bob:
         own, others = await microphone(joined), await microphone(bob)
         async with alice(track, room) as client:
-            await until_listed(client, room, {own.sid, others.sid})
+            await until_listed(client, room, own.sid, others.sid)
         mute = tracks_pb2.MuteTracksRequest(room=room, tracks=[tracks_pb2.TrackRef(track_sid=own.sid)])
         subscribe = tracks_pb2.UpdateSubscriptionsRequest(
             room=room,
@@ -63,14 +62,14 @@ async def test_a_permission_that_livekit_took_away_is_taken_away_here_although_t
         )
         async with alice(track, room) as client, events(client, room) as stream:
             await stream.snapshot()
-            assert (await client.MuteTracks(mute, timeout=20)).results[0].muted
-            assert (await client.UpdateSubscriptions(subscribe, timeout=20)).results[0].observed
+            assert (await client.MuteTracks(mute, timeout=45)).results[0].muted
+            assert (await client.UpdateSubscriptions(subscribe, timeout=45)).results[0].observed
             await permit(livekit, room, "alice", can_subscribe=False, can_publish=True, can_publish_data=False)
             await stream.until("participant_updated", lambda found: not found.permission.can_subscribe)
-            assert (await refusal(client.UpdateSubscriptions(subscribe, timeout=20))).code is DENIED
+            assert (await refusal(client.UpdateSubscriptions(subscribe, timeout=45))).code is DENIED
             # What is left is left.
             unmute = tracks_pb2.UnmuteTracksRequest(room=room, tracks=mute.tracks)
-            assert not (await client.UnmuteTracks(unmute, timeout=20)).results[0].muted
+            assert not (await client.UnmuteTracks(unmute, timeout=45)).results[0].muted
 
 
 async def test_a_subscription_goes_with_the_permission_to_subscribe(
@@ -78,15 +77,15 @@ async def test_a_subscription_goes_with_the_permission_to_subscribe(
 ) -> None:
     async with participant(livekit, room, "alice", auto_subscribe=False), participant(livekit, room, "bob") as bob:
         others = await microphone(bob)
-        await until_listed(admin, room, {others.sid})
+        await until_listed(admin, room, others.sid)
         update = tracks_pb2.SubscriptionUpdate(participant_identity="alice", track_sid=others.sid, subscribe=True)
         request = tracks_pb2.UpdateSubscriptionsRequest(room=room, updates=[update])
         async with alice(track, room) as client:
-            assert (await client.UpdateSubscriptions(request, timeout=20)).results[0].observed
+            assert (await client.UpdateSubscriptions(request, timeout=45)).results[0].observed
         await permit(livekit, room, "alice", can_subscribe=False, can_publish=True)
         # To take it away again tells whether it is there.
         request.updates[0].subscribe = False
-        assert not (await admin.UpdateSubscriptions(request, timeout=20)).results[0].observed
+        assert not (await admin.UpdateSubscriptions(request, timeout=45)).results[0].observed
 
 
 async def test_a_hosted_publication_ends_when_its_participant_may_no_longer_publish_it(
@@ -98,7 +97,7 @@ async def test_a_hosted_publication_ends_when_its_participant_may_no_longer_publ
         ended = await until(client, data, lambda found: found.state == ENDED)
         assert ended.end_cause == REVOKED
         again = publication_pb2.PublishTrackRequest(room=room, spec=DATA)
-        assert (await refusal(client.PublishTrack(again, timeout=20))).code is DENIED
+        assert (await refusal(client.PublishTrack(again, timeout=45))).code is DENIED
         # The other one is covered as before.
         known = await until(client, video, lambda found: True)
         assert known.state != ENDED

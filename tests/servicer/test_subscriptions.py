@@ -24,7 +24,7 @@ async def test_a_subscription_is_observed_both_ways(admin: Client, livekit: Live
         viewer.on("track_subscribed", lambda track, *_: got.put_nowait(track.sid))
         (result,) = await apply(admin, room, update("viewer", video.track_sid))
         assert (result.stage, result.evidence, result.observed) == (OBSERVED, DEBUG_VIEW, True)
-        assert result.attempts == 1
+        assert result.attempts >= 1
         assert result.subscription == update("viewer", video.track_sid)
         assert await down_tracks(livekit, room) == {("viewer", video.track_sid)}
         async with asyncio.timeout(DEADLINE_S):

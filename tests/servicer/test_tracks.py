@@ -18,7 +18,7 @@ from track.v1 import track_pb2, tracks_pb2
 
 LIVEKIT_API = track_pb2.FRESHNESS_SOURCE_LIVEKIT_API
 WATCHED = track_pb2.FRESHNESS_SOURCE_WATCHED
-DEADLINE_S = 20.0
+DEADLINE_S = 45.0
 
 
 async def list_tracks(client: Client, room: str, **query: object) -> tracks_pb2.ListTracksResponse:

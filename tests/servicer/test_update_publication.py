@@ -88,18 +88,18 @@ async def test_what_feeds_a_track_changes_while_it_stays(admin: Client, livekit:
         numbered = await publish(admin, room, DATA, "host")
         track = await seen.until(lambda: seen.data_tracks.get(numbered.track_sid))
         reader = aiter(track.subscribe())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             (number,) = struct.unpack(">Q", (await anext(reader)).payload[:8])
         fixed = pb.PublicationSpec(data=pb.DataInput(payload=b"hello", frames_per_second=50))
         answer = await update(admin, numbered, fixed, "data.payload", "data.frames_per_second", "data.frame_bytes")
         assert (answer.method, answer.stage, answer.evidence) == (IN_PLACE, OBSERVED, pb.EVIDENCE_HOSTED_SESSION)
         assert answer.publication.track_sid == numbered.track_sid
         assert not answer.HasField("gap")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             while (await anext(reader)).payload != b"hello":
                 pass
         back = await update(admin, answer.publication, DATA, "data")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             while (payload := (await anext(reader)).payload) == b"hello":
                 pass
         assert struct.unpack(">Q", payload[:8])[0] > number
@@ -170,21 +170,22 @@ async def test_metadata_changes_nothing_that_is_sent_and_is_seen_at_once(admin: 
 
 
 async def test_a_file_goes_on_where_it_is(admin: Client, track: TrackProcess, room: str) -> None:
-    write_clip(Path(track.directory) / "media" / "once.mkv", 6.0)
+    write_clip(Path(track.directory) / "media" / "once.mkv", 10.0)
     film = pb.PublicationSpec(file=pb.FileInput(uri="once.mkv"))
     before = await publish(admin, room, film)
     began = asyncio.get_running_loop().time()
     answer = await update(admin, before, video(max_bitrate_bps=200_000), "video.max_bitrate_bps")
     assert (answer.method, answer.stage) == (REPLACED, OBSERVED)
+    await asyncio.sleep(5)  # of the film, so that beginning anew tells more than a machine may be late
     answer = await update(admin, before, video(width=320, height=240), "video.width", "video.height")
     assert (answer.method, answer.stage) == (REPLACED, OBSERVED)
     ended = await until(admin, before, lambda found: found.state == ENDED)
     assert ended.end_cause == pb.PUBLICATION_END_CAUSE_SOURCE_ENDED
-    # Begun anew with each change it would have lasted six seconds more than up to the last of them.
+    # Begun anew with each change it would have lasted ten seconds more than up to the last of them.
     assert len(ended.lineage) == 3
     changed_s = ended.lineage[-1].begin_time.ToNanoseconds() / 1e9 - ended.lineage[0].begin_time.ToNanoseconds() / 1e9
     lasted_s = asyncio.get_running_loop().time() - began
-    assert lasted_s < 6.0 + changed_s
+    assert lasted_s < 10.0 + changed_s
 
 
 async def test_another_file_is_played_and_what_cannot_be_played_leaves_the_one_that_is(
@@ -242,7 +243,7 @@ async def test_with_validate_only_it_says_how_it_would_be_made_and_nothing_is(ad
     ):
         request = update_of(before, spec, path)
         request.validate_only = True
-        answer = await admin.UpdatePublication(request, timeout=20)
+        answer = await admin.UpdatePublication(request, timeout=45)
         assert (answer.method, answer.stage) == (method, pb.STAGE_UNSPECIFIED)
         assert answer.publication.state == LIVE
         assert answer.publication.spec.video.max_bitrate_bps == (99_000 if method == REPLACED else 50_000)
@@ -257,9 +258,9 @@ async def test_one_that_waits_for_a_worker_is_published_as_it_was_changed_to(
     livekit, room = await start_livekit(), room_name
     idle = await start_track(livekit, {"TRACK_MEDIA_WORKERS": "0"})
     async with idle.client("admin", room_admin=True, room=room) as client, existing_room(livekit, room):
-        asked = await client.PublishTrack(pb.PublishTrackRequest(room=room, spec=TONE), timeout=3)
+        asked = await client.PublishTrack(pb.PublishTrackRequest(room=room, spec=TONE), timeout=6)
         answer = await client.UpdatePublication(
-            update_of(asked.publication, pb.PublicationSpec(name="horn"), "name"), timeout=3
+            update_of(asked.publication, pb.PublicationSpec(name="horn"), "name"), timeout=6
         )
         assert (answer.method, answer.stage) == (NONE, pb.STAGE_REQUESTED)
         assert (answer.publication.state, answer.publication.spec.name) == (pb.PUBLICATION_STATE_PENDING, "horn")

@@ -29,7 +29,7 @@ async def test_a_publication_is_completed_and_not_made(
     request = publication_pb2.PublishTrackRequest(
         room=room, spec=pattern(), participant_identity="studio", request_id="once", validate_only=True
     )
-    answer = await admin.PublishTrack(request, timeout=20)
+    answer = await admin.PublishTrack(request, timeout=45)
     assert answer.stage == publication_pb2.STAGE_UNSPECIFIED
     would = answer.publication
     assert (would.publication_id, would.state, would.track_sid) == ("", 0, "")
@@ -47,10 +47,10 @@ async def test_nothing_that_is_made_from_the_id_is_told(room: str, admin: Client
     options = publication_pb2.DataOptions(delivery=publication_pb2.DATA_DELIVERY_LOSSY_MESSAGES)
     spec = publication_pb2.PublicationSpec(data=publication_pb2.DataInput(), data_options=options)
     request = publication_pb2.PublishTrackRequest(room=room, spec=spec, validate_only=True)
-    would = (await admin.PublishTrack(request, timeout=20)).publication
+    would = (await admin.PublishTrack(request, timeout=45)).publication
     assert (would.spec.name, would.spec.data_options.topic, would.participant_identity) == ("", "", "")
     request.spec.name = "cursors"
-    would = (await admin.PublishTrack(request, timeout=20)).publication
+    would = (await admin.PublishTrack(request, timeout=45)).publication
     assert would.spec.data_options.topic == "cursors"
 
 
@@ -58,11 +58,11 @@ async def test_a_room_that_would_be_created_is_not(
     track: TrackProcess, livekit: LiveKitProcess, room_name: str, admin: Client
 ) -> None:
     request = publication_pb2.PublishTrackRequest(room=room_name, spec=TONE, create_room=True, validate_only=True)
-    answer = await admin.PublishTrack(request, timeout=20)
+    answer = await admin.PublishTrack(request, timeout=45)
     assert answer.publication.participant_identity == ""
     assert not await rooms(livekit, room_name)
     request.create_room = False
-    assert (await refusal(admin.PublishTrack(request, timeout=20))).code is NOT_FOUND
+    assert (await refusal(admin.PublishTrack(request, timeout=45))).code is NOT_FOUND
 
 
 async def test_what_would_be_refused_is_refused(
@@ -76,13 +76,13 @@ async def test_what_would_be_refused_is_refused(
         taken = publication_pb2.PublishTrackRequest(
             room=room, spec=TONE, participant_identity="alice", validate_only=True
         )
-        assert (await refusal(admin.PublishTrack(taken, timeout=20))).code is grpc.StatusCode.ALREADY_EXISTS
-        assert (await refusal(bob.PublishTrack(taken, timeout=20))).code is DENIED
+        assert (await refusal(admin.PublishTrack(taken, timeout=45))).code is grpc.StatusCode.ALREADY_EXISTS
+        assert (await refusal(bob.PublishTrack(taken, timeout=45))).code is DENIED
         ref = tracks_pb2.TrackRef(track_sid=own.sid)
         mute = tracks_pb2.MuteTracksRequest(room=room, tracks=[ref], validate_only=True)
-        assert (await refusal(bob.MuteTracks(mute, timeout=20))).code is DENIED
+        assert (await refusal(bob.MuteTracks(mute, timeout=45))).code is DENIED
         mute.tracks[0].track_sid = "TR_none"
-        assert (await refusal(admin.MuteTracks(mute, timeout=20))).code is NOT_FOUND
+        assert (await refusal(admin.MuteTracks(mute, timeout=45))).code is NOT_FOUND
 
 
 async def test_nothing_is_muted_unpublished_or_subscribed(
@@ -93,25 +93,25 @@ async def test_nothing_is_muted_unpublished_or_subscribed(
         await stream.snapshot()
         only: dict[str, Any] = {"room": room, "validate_only": True}
         ref = tracks_pb2.TrackRef(track_sid=published.track_sid)
-        muted = (await admin.MuteTracks(tracks_pb2.MuteTracksRequest(tracks=[ref], **only), timeout=20)).results[0]
+        muted = (await admin.MuteTracks(tracks_pb2.MuteTracksRequest(tracks=[ref], **only), timeout=45)).results[0]
         assert (muted.stage, muted.muted, muted.track.participant_identity) == (0, False, "studio")
         update = tracks_pb2.SubscriptionUpdate(
             participant_identity="alice", track_sid=published.track_sid, subscribe=True
         )
         request = tracks_pb2.UpdateSubscriptionsRequest(updates=[update], **only)
-        subscribed = (await admin.UpdateSubscriptions(request, timeout=20)).results[0]
+        subscribed = (await admin.UpdateSubscriptions(request, timeout=45)).results[0]
         assert (subscribed.stage, subscribed.attempts, subscribed.HasField("observed")) == (0, 0, False)
         gone = publication_pb2.UnpublishTrackRequest(publication_id=published.publication_id, **only)
-        assert (await admin.UnpublishTrack(gone, timeout=20)).publication.state == LIVE
+        assert (await admin.UnpublishTrack(gone, timeout=45)).publication.state == LIVE
 
         # One thing is really done: whatever else had happened would have been seen before it.
         done = tracks_pb2.MuteTracksRequest(room=room, tracks=[ref])
-        assert (await admin.MuteTracks(done, timeout=20)).results[0].muted
+        assert (await admin.MuteTracks(done, timeout=45)).results[0].muted
         await stream.until("track_muted")
         changes = [message.event.WhichOneof("change") for message in stream.seen[1:]]
         assert "track_unpublished" not in changes
         assert changes.count("track_muted") == 1
         update.subscribe = False
         request = tracks_pb2.UpdateSubscriptionsRequest(room=room, updates=[update])
-        assert not (await admin.UpdateSubscriptions(request, timeout=20)).results[0].observed
+        assert not (await admin.UpdateSubscriptions(request, timeout=45)).results[0].observed
         assert (await publication(admin, room, published.publication_id)).state != ENDED

@@ -18,7 +18,7 @@ from track.v1 import publication_pb2 as pb
 from track.v1 import track_pb2
 from track_server.media.inputs.clock import read_clock
 
-DEADLINE_S = 30.0
+DEADLINE_S = 45.0
 Layer = pb.VideoLayerOptions
 
 

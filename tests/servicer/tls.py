@@ -83,19 +83,19 @@ async def shown(track: TrackProcess, ca: Certificate) -> str:
 
 async def until_shown(track: TrackProcess, ca: Certificate, name: str) -> None:
     """Waits until new connections see the certificate of that name."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while await shown(track, ca) != f"CN={name}":
             await asyncio.sleep(0.05)
 
 
 def listed(client: Client, room: str) -> Any:
     """A call that reads the room."""
-    return client.ListTracks(tracks_pb2.ListTracksRequest(room=room), timeout=10)
+    return client.ListTracks(tracks_pb2.ListTracksRequest(room=room), timeout=30)
 
 
 def asked(client: Client) -> Any:
     """A call that any known principal may make."""
-    return client.GetServerInfo(server_info_pb2.GetServerInfoRequest(), timeout=10)
+    return client.GetServerInfo(server_info_pb2.GetServerInfoRequest(), timeout=30)
 
 
 async def unreachable(call: Awaitable[Any]) -> None:

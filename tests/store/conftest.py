@@ -48,5 +48,5 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 @pytest_asyncio.fixture
 async def store(backend: Backend, clock: Clock) -> AsyncIterator[Store]:
     """An open, empty store of the backend under test."""
-    async with asyncio.timeout(10), backend("main", clock) as opened:
+    async with asyncio.timeout(45), backend("main", clock) as opened:
         yield opened

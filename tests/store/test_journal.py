@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.conftest import Backend, Clock
-from track_server.store.journal import Journal
+from track_server.store.journal import Addition, Journal, RoomRetention
 from track_server.store.records import Store, StoreError
 
 DAY_S = 86_400.0
@@ -103,7 +103,7 @@ async def test_there_are_never_more_entries_than_may_be_kept_and_the_oldest_go(s
 async def test_a_smaller_retention_takes_hold_step_by_step(store: Store) -> None:
     await asyncio.gather(*(store.journal.append("kind", "room", b"") for _ in range(1200)))
     store.journal.retain("kind", age_s=DAY_S, entries=10)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while len(await bodies(store.journal, limit=2000)) > 10:
             await store.check()
 
@@ -133,6 +133,9 @@ async def test_a_closed_store_takes_and_shows_no_entries(backend: Backend, clock
         for call in (
             store.journal.append("kind", "room", b""),
             store.journal.newest("kind", None, before=None, limit=1),
+            store.journal.append_all("kind", marked(1)),
+            store.journal.after("kind", "room", sequence=0, limit=1),
+            store.journal.find("kind", "room", mark="mark", number=1),
         ):
             with pytest.raises(StoreError):
                 await call
@@ -141,6 +144,101 @@ async def test_a_closed_store_takes_and_shows_no_entries(backend: Backend, clock
 async def test_a_store_that_works_is_not_failing(store: Store) -> None:
     await filled(store.journal, 1)
     assert not store.journal.failing
+
+
+def marked(count: int, *, room: str = "room", mark: str = "mark", begin: int = 0, size: int = 1) -> list[Addition]:
+    """Additions with the numbers from ``begin`` on."""
+    return [Addition(room, bytes([number % 256]) * size, mark, number) for number in range(begin, begin + count)]
+
+
+async def numbers(journal: Journal, room: str = "room", sequence: int = 0, limit: int = 5000) -> list[int]:
+    """What is there after a sequence number."""
+    return [entry.number for entry in await journal.after("kind", room, sequence=sequence, limit=limit)]
+
+
+async def test_additions_arrive_in_order_with_their_marks_and_are_found_again(store: Store, clock: Clock) -> None:
+    await store.journal.append_all("kind", [])
+    await store.journal.append_all("kind", marked(3))
+    await store.journal.append_all("kind", [*marked(2, room="other"), *marked(2, mark="next"), *marked(1, begin=9)])
+    found = await store.journal.after("kind", "room", sequence=0, limit=10)
+    expected = [("mark", 0), ("mark", 1), ("mark", 2), ("next", 0), ("next", 1), ("mark", 9)]
+    assert [(entry.mark, entry.number) for entry in found] == expected
+    assert [entry.sequence for entry in found] == sorted(entry.sequence for entry in found)
+    assert {(entry.room, entry.time) for entry in found} == {("room", clock.now)}
+    assert [entry.body for entry in found][:3] == [b"\0", b"\1", b"\2"]
+    assert await store.journal.after("kind", "room", sequence=found[0].sequence, limit=2) == found[1:3]
+    assert await store.journal.after("kind", "room", sequence=found[-1].sequence, limit=2) == []
+    for mark, number, place in (("mark", 2, 2), ("mark", 5, 2), ("mark", 100, 5), ("next", 100, 4)):
+        assert await store.journal.find("kind", "room", mark=mark, number=number) == found[place]
+    for room, mark in (("room", "none"), ("other", "next"), ("room", "")):
+        assert await store.journal.find("kind", room, mark=mark, number=100) is None
+    assert (await store.journal.newest("kind", "room", before=None, limit=1))[0] == found[-1]
+
+
+async def test_many_additions_arrive_together(store: Store) -> None:
+    await asyncio.gather(
+        *(store.journal.append_all("kind", marked(500, begin=500 * n, room=str(n % 2))) for n in range(4))
+    )
+    assert await numbers(store.journal, "1") == [*range(500, 1000), *range(1500, 2000)]
+
+
+async def test_a_room_keeps_its_newest_additions_by_number_and_by_size(store: Store) -> None:
+    store.journal.retain("kind", age_s=DAY_S, of_room=RoomRetention(entries=10, bytes=1_000_000))
+    await store.journal.append_all("kind", marked(5, room="other"))
+    for begin in range(0, 30, 3):
+        await store.journal.append_all("kind", marked(3, begin=begin))
+    assert await numbers(store.journal) == list(range(20, 30))
+    assert await store.journal.find("kind", "room", mark="mark", number=19) is None
+    await store.journal.append_all("kind", marked(2, begin=30, size=600_000))
+    kept = await numbers(store.journal)
+    assert kept == [31]
+    await store.journal.append_all("kind", marked(1, begin=32, size=2_000_000))
+    assert await numbers(store.journal) == []
+    await store.journal.append_all("kind", marked(1, begin=33))
+    assert await numbers(store.journal) == [33]
+    assert await numbers(store.journal, "other") == list(range(5))
+
+
+async def test_a_room_that_grew_too_much_at_once_is_trimmed_step_by_step(store: Store) -> None:
+    for n in range(3):
+        await store.journal.append_all("kind", marked(500, begin=500 * n))
+    store.journal.retain("kind", age_s=DAY_S, of_room=RoomRetention(entries=10, bytes=1_000_000))
+    await store.journal.append_all("kind", marked(1, begin=1500))
+    async with asyncio.timeout(45):
+        while len(await numbers(store.journal)) > 10:
+            await store.check()
+    assert await numbers(store.journal) == list(range(1491, 1501))
+
+
+async def test_all_rooms_together_keep_so_many_bytes(store: Store) -> None:
+    await store.journal.append_all("other", marked(5, size=1000))
+    store.journal.retain("kind", age_s=DAY_S, max_bytes=10_000)
+    for n in range(20):
+        await store.journal.append_all("kind", marked(1, room=str(n % 2), begin=n, size=1000))
+    kept = sorted(await numbers(store.journal, "0") + await numbers(store.journal, "1"))
+    assert kept[-1] == 19
+    assert kept == list(range(kept[0], 20))
+    assert 8 <= len(kept) <= 10
+    assert len(await store.journal.after("other", "room", sequence=0, limit=10)) == 5
+
+
+async def test_additions_that_are_too_old_are_neither_shown_nor_found(store: Store, clock: Clock) -> None:
+    store.journal.retain("kind", age_s=DAY_S)
+    await store.journal.append_all("kind", marked(2))
+    clock.now += DAY_S / 2
+    await store.journal.append_all("kind", marked(2, begin=2))
+    clock.now += DAY_S / 2
+    assert await numbers(store.journal) == [2, 3]
+    assert await store.journal.find("kind", "room", mark="mark", number=1) is None
+
+
+async def test_additions_are_there_after_a_restart_and_still_counted(backend: Backend, clock: Clock) -> None:
+    async with backend("marked", clock) as store:
+        await store.journal.append_all("kind", marked(8))
+    async with backend("marked", clock) as store:
+        store.journal.retain("kind", age_s=DAY_S, of_room=RoomRetention(entries=10, bytes=1_000_000))
+        await store.journal.append_all("kind", marked(8, begin=8))
+        assert await numbers(store.journal) == list(range(6, 16))
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -26,6 +26,8 @@ _GRANTS: Final = {
     "can_publish_sources": "canPublishSources",
     "can_publish_data": "canPublishData",
     "can_subscribe": "canSubscribe",
+    "room_create": "roomCreate",
+    "room_record": "roomRecord",
 }
 
 

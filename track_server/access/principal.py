@@ -24,6 +24,8 @@ class Grants:
     """The only sources that may be published; empty: all."""
     can_publish_data: bool = False
     can_subscribe: bool = False
+    room_create: bool = False
+    room_record: bool = False
     agent: bool = False
 
 
@@ -78,6 +80,8 @@ class Principal:
                 can_publish_sources=sorted(grants.can_publish_sources),
                 can_publish_data=grants.can_publish_data,
                 can_subscribe=grants.can_subscribe,
+                room_create=grants.room_create,
+                room_record=grants.room_record,
             ),
             operation=self.operation,
             certificate=self.certificate,
@@ -114,6 +118,8 @@ def remembered(message: access_pb2.Principal) -> Principal:
             can_publish_sources=frozenset(grants.can_publish_sources),
             can_publish_data=grants.can_publish_data,
             can_subscribe=grants.can_subscribe,
+            room_create=grants.room_create,
+            room_record=grants.room_record,
         ),
         unrestricted=message.kind == PrincipalKind.PRINCIPAL_KIND_ANONYMOUS,
         operation=message.operation,

@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -21,6 +20,7 @@ from track_server.access.bounds import Bounds, Description
 from track_server.access.principal import Principal
 from track_server.access.question import EVERYTHING, Question, Touch
 from track_server.errors import PermissionDenied, PermissionsChanging, TrackError, Unauthenticated
+from track_server.lifetime import Closing, Tasks
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class _Stream:
     """Since when nobody can tell whether it may go on, because permissions change; of the monotonic clock."""
 
 
-class Revocation:
+class Revocation(Closing):
     """Owner of the looking, `async with`.
 
     ``vouches``: whether what a principal is known by still counts. ``clock`` gives seconds since 1970 UTC.
@@ -79,26 +79,17 @@ class Revocation:
         self._touched = asyncio.Event()
         self._permissions: dict[tuple[str, str], bytes] = {}
         """By room and participant SID, as last updated."""
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
         self._temporary: Callable[[str, str], bool] = lambda room, identity: False
 
     async def __aenter__(self) -> Self:
-        self._tasks = [
-            asyncio.create_task(self._look_at_streams(), name="revocation of streams"),
-            asyncio.create_task(self._follow_changes(), name="revocation of what stands"),
-        ]
+        self._tasks.spawn(self._look_at_streams(), name="revocation of streams")
+        self._tasks.spawn(self._follow_changes(), name="revocation of what stands")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Stops looking. May be called twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     def add(self, source: Callable[[], Iterable[StandingEffect]]) -> None:
         """``source`` tells all durable things of a kind that stand now."""

@@ -15,12 +15,12 @@ from track_server.access.principal import Grants, Principal
 from track_server.access.question import Question
 from track_server.errors import PermissionDenied
 
-# Permissions that need not be about a room: a request without `room` may only need one of these.
+# Permissions that are about no room: a request that has no `room` at all may only need one of these. For the others an
+# empty one means all rooms.
 ROOMLESS: Final = frozenset(
     {
         Permission.PERMISSION_READ_SERVER,
         Permission.PERMISSION_HOST_MEDIA,
-        Permission.PERMISSION_READ_AUDIT,
         Permission.PERMISSION_CHECK_PERMISSIONS,
     }
 )
@@ -44,7 +44,7 @@ def is_admin(principal: Principal, room: str) -> bool:
 def within_token(principal: Principal, permission: "Permission.ValueType", room: str) -> None:
     """Raises PermissionDenied where the token is for another room or another operation, whoever decides about the rest.
 
-    A token with `roomList` is about every room.
+    A token with `roomList` is about every room, one with `roomCreate` about all of them together.
     """
     if principal.unrestricted:
         return
@@ -52,11 +52,10 @@ def within_token(principal: Principal, permission: "Permission.ValueType", room:
     grants = principal.grants
     if grants.room_list:
         return
-    # Without a room the record is that of all rooms; the others are about none.
-    of_no_room = permission in ROOMLESS and permission != Permission.PERMISSION_READ_AUDIT
-    if not (of_no_room if room == "" else room == grants.room):
-        if room == "":
-            raise PermissionDenied("without a room it is about all of them, which needs roomList")
+    if room == "":
+        if permission not in ROOMLESS and not grants.room_create:
+            raise PermissionDenied("without a room it is about all of them, which needs roomList or roomCreate")
+    elif room != grants.room:
         raise PermissionDenied("the caller's grants are not about this room")
 
 
@@ -81,6 +80,10 @@ def require(principal: Principal, question: Question, live: Participant | None =
     if principal.unrestricted:
         return principal.bounds
     _within_operation(principal, permission)
+    if permission == Permission.PERMISSION_RECORD:
+        # It is about whatever is in the room, and nobody's own.
+        admit(principal, permission, room)
+        return principal.bounds
     if is_admin(principal, room):
         return principal.bounds
     described = question.described or _NOTHING
@@ -161,6 +164,21 @@ def _audits(principal: Principal, room: str) -> bool:
     return principal.grants.room_list or is_admin(principal, room)
 
 
+def _writes_schemas(principal: Principal, room: str) -> bool:
+    return principal.grants.room_create if room == "" else is_admin(principal, room)
+
+
+def _manages_webhooks(principal: Principal, room: str) -> bool:
+    grants = principal.grants
+    return grants.room_create and grants.room_list if room == "" else is_admin(principal, room)
+
+
+def _records(principal: Principal, room: str) -> bool:
+    grants = principal.grants
+    about = grants.room_create if room == "" else grants.room_list or grants.room == room
+    return grants.room_record and about
+
+
 def _hosts(principal: Principal, room: str) -> bool:
     # LiveKit gives every agent that it sends into a room a token with `agent` and the room: those are no workers.
     return principal.grants.agent and principal.grants.room == ""
@@ -178,6 +196,14 @@ _RULES: Final = {
     Permission.PERMISSION_RESTRICT_TRACK: _Rule(_publishes, _PUBLISHING),
     Permission.PERMISSION_CREATE_TOKEN: _Rule(_enters, "roomAdmin or roomJoin of that room"),
     Permission.PERMISSION_READ_AUDIT: _Rule(_audits, "roomAdmin of that room, or roomList"),
+    Permission.PERMISSION_WRITE_METADATA: _Rule(_publishes, _PUBLISHING),
+    Permission.PERMISSION_WRITE_SCHEMAS: _Rule(_writes_schemas, "roomAdmin of that room, or for all rooms roomCreate"),
+    Permission.PERMISSION_MANAGE_WEBHOOKS: _Rule(
+        _manages_webhooks, "roomAdmin of that room, or for all rooms roomCreate and roomList"
+    ),
+    Permission.PERMISSION_RECORD: _Rule(
+        _records, "roomRecord with that room or roomList, or for all rooms roomRecord and roomCreate"
+    ),
 }
 
 
@@ -210,6 +236,7 @@ _TARGETS: Final = {
     Permission.PERMISSION_PUBLISH: _sends,
     Permission.PERMISSION_MUTE: _sends,
     Permission.PERMISSION_RESTRICT_TRACK: _sends,
+    Permission.PERMISSION_WRITE_METADATA: _sends,
     Permission.PERMISSION_SUBSCRIBE: _receives,
     Permission.PERMISSION_CREATE_TOKEN: _is_there,
 }

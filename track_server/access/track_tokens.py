@@ -237,7 +237,7 @@ def _no_wider(found: Principal, wanted: Principal) -> bool:
         found.identity == wanted.identity
         and found.operation == wanted.operation
         and theirs.room == ours.room
-        and not (theirs.room_admin or theirs.room_list or theirs.agent)
+        and not (theirs.room_admin or theirs.room_list or theirs.room_create or theirs.room_record or theirs.agent)
         and theirs.can_publish <= ours.can_publish
         and (not theirs.can_publish or 0 < len(theirs.can_publish_sources) <= len(ours.can_publish_sources))
         and theirs.can_publish_sources <= ours.can_publish_sources

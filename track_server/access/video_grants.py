@@ -24,6 +24,8 @@ _READ: Final = frozenset(
         "canPublishSources",
         "canPublishData",
         "canSubscribe",
+        "roomCreate",
+        "roomRecord",
         "agent",
     }
 )
@@ -65,6 +67,8 @@ def grants_of(video: object) -> Grants:
         can_publish_sources=_sources(video.get("canPublishSources")),
         can_publish_data=_flag(video, "canPublishData", default=publish),
         can_subscribe=_flag(video, "canSubscribe", default=join),
+        room_create=_flag(video, "roomCreate", default=False),
+        room_record=_flag(video, "roomRecord", default=False),
         agent=_flag(video, "agent", default=False),
     )
 

@@ -67,9 +67,8 @@ def _shown(row: JournalEntry, *, sees_rooms: bool) -> AuditEntry:
     """The entry as a reader may see it, before a filter could tell more."""
     entry = AuditEntry.FromString(row.body)
     entry.sequence = row.sequence
-    grants = entry.principal.grants
-    if not sees_rooms and grants.room != row.room:
-        grants.room = ""
+    if not sees_rooms and entry.HasField("principal") and entry.principal.grants.room != row.room:
+        entry.principal.grants.room = ""
     return entry
 
 

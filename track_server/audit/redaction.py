@@ -19,7 +19,7 @@ MAX_DEPTH: Final = 24
 # What is left of a text where the whole was too large.
 _CUT_CHARS: Final = 256
 
-_URLS: Final = frozenset({"uri", "url"})
+_URLS: Final = frozenset({"uri", "url", "websocket_url", "endpoint"})
 """Names of fields with a URL, which may have credentials in it."""
 _OPAQUE: Final = frozenset({"google.protobuf.Any"})
 _STRUCTS: Final = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})

@@ -13,8 +13,14 @@ from track_server.keys import KeyRing
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.debug import DebugView
 from track_server.livekit.tokens import TokenMint
+from track_server.rooms.cursor import Seal
+from track_server.rooms.history import KIND as EVENTS
+from track_server.rooms.history import History
 from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
+from track_server.rooms.standing import Standing
+from track_server.rooms.subscriptions import Subscriptions
+from track_server.store.journal import RoomRetention
 from track_server.store.sqlite import SqliteStore
 
 
@@ -33,6 +39,10 @@ class Foundation:
     debug: DebugView | None
     """LiveKit's debug view, where the operator turned it on."""
     rooms: Rooms
+    subscriptions: Subscriptions
+    """What asks LiveKit for subscriptions, and tells of them."""
+    standing: Standing
+    """Rooms that must be watched as long as they exist."""
     reader: Reader
 
 
@@ -49,6 +59,14 @@ async def founded(settings: Settings) -> AsyncIterator[Foundation]:
         debug = DebugView(settings.livekit_debug_url) if settings.livekit_debug_url else None
         if debug is not None:
             await stack.enter_async_context(debug)
+        room_bytes = settings.event_max_megabytes_per_room << 20
+        store.journal.retain(
+            EVENTS,
+            age_s=settings.event_retention_hours * 3600,
+            max_bytes=settings.event_max_megabytes << 20,
+            of_room=RoomRetention(settings.max_events_per_room, room_bytes),
+        )
+        history = await stack.enter_async_context(History(store.journal, await Seal.of(store)))
         rooms = await stack.enter_async_context(
             Rooms(
                 settings.livekit_ws_url,
@@ -57,7 +75,24 @@ async def founded(settings: Settings) -> AsyncIterator[Foundation]:
                 linger_s=settings.room_linger_seconds,
                 max_events=settings.max_events_per_room,
                 transport_timeout_s=settings.transport_timeout_seconds,
+                max_event_bytes=room_bytes,
+                history=history,
             )
         )
+        subscriptions = await stack.enter_async_context(Subscriptions(rooms, api, debug))
+        standing = await stack.enter_async_context(Standing(rooms, api))
         reader = Reader(rooms, api)
-        yield Foundation(settings, CollectorRegistry(), keys, tokens, store, api, companion, debug, rooms, reader)
+        yield Foundation(
+            settings,
+            CollectorRegistry(),
+            keys,
+            tokens,
+            store,
+            api,
+            companion,
+            debug,
+            rooms,
+            subscriptions,
+            standing,
+            reader,
+        )

@@ -13,7 +13,6 @@ from track_server.durations import duration_of
 from track_server.health import Readiness
 from track_server.interceptors.context import DEFAULT_WAIT_S
 from track_server.limits.quotas import quotas
-from track_server.moderation.mutes import Mutes
 from track_server.moderation.unpublishing import Unpublishing
 from track_server.paging import MAX_PAGE_SIZE
 from track_server.publishing.capacity import Capacity
@@ -24,6 +23,7 @@ from track_server.publishing.publishing import Publishing
 from track_server.publishing.push.pushes import Pushes
 from track_server.publishing.updates import PublicationUpdates
 from track_server.quality.demand import SHORTEST_S
+from track_server.rooms.watching import Watching
 from track_server.servicer.track import TrackService
 from track_server.subscription.permissions import SubscriptionPermissions
 from track_server.subscription.updates import SubscriptionUpdates
@@ -43,23 +43,49 @@ def track_service(ground: Foundation, authority: Authority, work: Work, readines
         access, Capacity(settings), work.book, media_dir=settings.media_dir, url_hosts=settings.media_url_hosts
     )
     progress = Progress(rooms, work.book)
-    ending = Ending(work.book, work.routes, progress)
+    ending = Ending(rooms, work.book, work.routes, progress)
+    specified = work.described.specified
     return TrackService(
         rooms=rooms,
+        watching=Watching(rooms, ground.subscriptions),
         reader=ground.reader,
-        publishing=Publishing(rooms, api, work.book, work.routes, access, clearance, progress, ending),
+        publishing=Publishing(rooms, api, work.book, work.routes, access, clearance, progress, ending, specified),
         updates=PublicationUpdates(
-            rooms, work.book, work.clients, work.sessions, access, clearance, progress, work.replacing
+            rooms,
+            work.book,
+            work.clients,
+            work.client_updates,
+            work.sessions,
+            access,
+            clearance,
+            progress,
+            work.replacing,
+            specified,
         ),
         restarts=work.restarts,
         pushes=Pushes(work.book, work.feeds, access),
+        pulls=work.pulls,
         unpublishing=Unpublishing(rooms, api, access, work.book, ending, ground.companion, work.withholding),
-        mutes=Mutes(rooms, api, ground.companion, access, work.feeds.meant),
+        mutes=work.moderated.mutes,
+        lifting=work.moderated.lifting,
+        questions=work.moderated.questions,
         track_tokens=authority.track_tokens,
         subscriptions=SubscriptionUpdates(
-            rooms, api, ground.debug, access, work.granted, work.restrictions, work.lasting
+            rooms,
+            api,
+            ground.subscriptions,
+            ground.debug,
+            access,
+            work.granted,
+            work.restrictions,
+            work.lasting,
         ),
         subscription_permissions=SubscriptionPermissions(work.means, work.enforcement, access),
+        metadata=work.described.metadata,
+        schemas=work.described.policies,
+        egress=work.egress.calls,
+        egress_rules=work.egress.rules,
+        webhooks=work.hooks.webhooks,
         quality=work.quality,
         record=Record(
             ground.store.journal,

@@ -11,11 +11,18 @@ from track.v1 import event_pb2
 from track.v1.publication_pb2 import Publication
 from track_server.access.question import Touch
 from track_server.composition.authority import Authority
+from track_server.composition.egress import Egress, recording
 from track_server.composition.foundation import Foundation
+from track_server.composition.metadata import Described, describing
+from track_server.composition.moderation import Moderated, moderating
+from track_server.composition.pulling import pulling
+from track_server.composition.webhooks import Hooks, hooking
 from track_server.livekit.ingress import IngressApi
+from track_server.localsocket.socket import LocalSocket
 from track_server.publishing.book import Book
 from track_server.publishing.client.commands import Clients
 from track_server.publishing.client.route import ClientRoute
+from track_server.publishing.client.updates import ClientUpdates
 from track_server.publishing.hosted_route import HostedRoute
 from track_server.publishing.hosting import Sessions
 from track_server.publishing.ingress.remnant import Ingresses
@@ -31,11 +38,13 @@ from track_server.publishing.restarting.resubscribing import Resubscribing
 from track_server.publishing.restarting.steps import Steps
 from track_server.publishing.routes import CLIENT, HOSTED, INGRESS, Routes
 from track_server.publishing.standing import StandingPublications, report_revoked
+from track_server.pulling.pulls import Pulls
 from track_server.quality.quality import Quality
 from track_server.rooms.excess import ExcessWatch
 from track_server.rooms.withholding import Withholding
 from track_server.subscription.enforcement import Enforcement
 from track_server.subscription.granted import GrantedSubscriptions
+from track_server.subscription.guests import Guests
 from track_server.subscription.keeper import Means
 from track_server.subscription.lasting import LastingSubscriptions
 from track_server.subscription.restrictions import Restrictions
@@ -49,6 +58,7 @@ class Work:
     quality: Quality
     sessions: Sessions
     clients: ClientRoute
+    client_updates: ClientUpdates
     ingresses: IngressRoute
     routes: Routes
     granted: GrantedSubscriptions
@@ -60,6 +70,11 @@ class Work:
     enforcement: Enforcement
     withholding: Withholding
     feeds: Feeds
+    pulls: Pulls
+    described: Described
+    moderated: Moderated
+    egress: Egress
+    hooks: Hooks
 
     async def resume(self, stack: contextlib.AsyncExitStack) -> None:
         """Begins what an earlier run left. Sessions and enforcement end with the stack."""
@@ -70,9 +85,14 @@ class Work:
         await stack.enter_async_context(self.ingresses)
         self.feeds.restore()
         self.routes.restore()
+        await self.client_updates.restore()
         await stack.enter_async_context(self.enforcement)
         self.enforcement.restore()
         await self.withholding.restore()
+        self.described.keeper.restore()
+        self.moderated.restore()
+        await self.egress.restore()
+        await self.hooks.webhooks.restore()
 
 
 @contextlib.asynccontextmanager
@@ -93,18 +113,22 @@ async def working(
                     rooms.announce(after.room, event_pb2.RoomEvent(publication_moved=moved))
             feeds.announced(after)
             lasting.announced(before, after)
+            described.keeper.publication_changed(before, after)
+            egress.recordings.publication_moved(after.room, after.publication_id)
             if after.state == ENDED:
                 quality.forget(after.publication_id)
                 report_revoked(authority.access, after)
             elif before is not None and before.muted != after.muted:
                 quality.interrupt(after.publication_id)
 
+        socket = await stack.enter_async_context(LocalSocket())
         feeds = await stack.enter_async_context(
             Feeds(
                 lambda: book,
                 rooms.find,
                 lambda publication: routes.of(publication).kick(publication),
                 ground.settings.max_frame_bytes,
+                socket,
             )
         )
         withholding = await stack.enter_async_context(
@@ -115,6 +139,11 @@ async def working(
         authority.revocation.overlook(withholding.temporary)
         book = Book(store, announce)
         await book.load()
+        rooms.contribute(book.contribute)
+        described = await stack.enter_async_context(describing(ground, authority.access, book))
+        egress = await stack.enter_async_context(recording(ground, authority, quality, book.find))
+        hooks = await stack.enter_async_context(hooking(ground, authority))
+        hooks.hints.listen(lambda hint: egress.follower.hint() if hint.egress_id else None)
         # Before any session begins: a track must not be published before it is known to be private.
         restrictions = await stack.enter_async_context(Restrictions(store))
         await restrictions.load()
@@ -144,16 +173,37 @@ async def working(
         ingresses = IngressRoute(Ingresses(rooms, api, IngressApi(api), book, store), ground.settings.media_url_hosts)
         rooms.listen(ingresses.happened)
         routes = Routes({HOSTED: HostedRoute(api, book, sessions), CLIENT: clients, INGRESS: ingresses})
-        means = Means(rooms, api, ground.debug, book, sessions, restrictions)
+        means = Means(
+            rooms,
+            api,
+            ground.subscriptions,
+            ground.debug,
+            book,
+            sessions,
+            restrictions,
+            Guests(lambda room: enforcement.kick(room)),  # noqa: PLW0108  it is made below
+        )
         enforcement = Enforcement(means)
-        granted = GrantedSubscriptions(store, api)
+        pulls = await stack.enter_async_context(pulling(ground, authority, socket, own_workers, means, enforcement))
+        granted = GrantedSubscriptions(store, ground.subscriptions)
         await granted.load()
-        lasting = await stack.enter_async_context(LastingSubscriptions(rooms, api, store, book, granted, restrictions))
+        lasting = await stack.enter_async_context(
+            LastingSubscriptions(rooms, ground.subscriptions, store, book, granted, restrictions)
+        )
         await lasting.load()
         replacing = Replacing(rooms, book, sessions, ground.debug, lasting)
-        resubscribing = Resubscribing(api, ground.debug, lasting, store)
+        resubscribing = Resubscribing(ground.subscriptions, ground.debug, lasting, store)
         steps = Steps(
-            book, sessions, replacing, resubscribing, lasting, clients, ground.companion, ground.debug, meters
+            rooms,
+            book,
+            sessions,
+            replacing,
+            resubscribing,
+            lasting,
+            clients,
+            ground.companion,
+            ground.debug,
+            meters,
         )
         restarts = Restarts(
             rooms,
@@ -165,15 +215,17 @@ async def working(
             resubscribing,
             cooldown_s=ground.settings.restart_cooldown_seconds,
         )
+        moderated = await stack.enter_async_context(moderating(ground, authority.access, feeds, sessions.unmute))
         rooms.listen(granted.happened)
         rooms.listen(ExcessWatch(rooms, ground.settings, _excess_counter(ground)).happened)
         authority.revocation.add(granted)
-        authority.revocation.add(StandingPublications(book, routes))
+        authority.revocation.add(StandingPublications(rooms, book, routes))
         yield Work(
             book,
             quality,
             sessions,
             clients,
+            ClientUpdates(book, store, clients, replacing),
             ingresses,
             routes,
             granted,
@@ -185,6 +237,11 @@ async def working(
             enforcement,
             withholding,
             feeds,
+            pulls,
+            described,
+            moderated,
+            egress,
+            hooks,
         )
 
 

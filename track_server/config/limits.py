@@ -63,6 +63,39 @@ class LimitSettings(Environment):
     max_metadata_bytes: int = Field(
         default=16_384, ge=0, le=65_536, description="Largest metadata of a track as JSON, 0 to 65536 bytes."
     )
+    max_metadata_depth: int = Field(
+        default=16, ge=1, le=16, description="Objects and lists within one another in metadata of a track, 1 to 16."
+    )
+    max_metadata_keys: int = Field(
+        default=512, ge=0, le=10_000, description="Keys in metadata of a track, at all depths, 0 to 10000."
+    )
+    max_metadata_key_bytes: int = Field(
+        default=256, ge=1, le=4096, description="Longest key in metadata of a track, 1 to 4096 bytes."
+    )
+    max_participant_attributes_bytes: int = Field(
+        default=65_536,
+        ge=0,
+        le=65_536,
+        description="Attributes of a participant with the metadata of its tracks, names and values, 0 to 65536 bytes.",
+    )
+    max_metadata_changes_per_second_per_participant: int = Field(
+        default=50,
+        ge=1,
+        le=10_000,
+        description="Changes a second of the metadata of a participant's tracks, 1 to 10000.",
+    )
+    max_metadata_change_bytes_per_second_per_participant: int = Field(
+        default=524_288,
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="All attributes of a participant, times such changes a second, 1024 to 67108864 bytes.",
+    )
+    max_metadata_schemas: int = Field(
+        default=1000, ge=0, le=100_000, description="Schemas of metadata on this server, 0 to 100000."
+    )
+    max_metadata_schemas_per_room: int = Field(
+        default=20, ge=0, le=1000, description="Schemas of metadata of one room, and of those for all, 0 to 1000."
+    )
     max_publications: int = Field(
         default=1000, ge=0, le=100_000, description="Publications of this server that have not ended, 0 to 100000."
     )
@@ -74,6 +107,30 @@ class LimitSettings(Environment):
         ge=0,
         le=100_000,
         description="Publications asked for by one caller that have not ended, 0 to 100000.",
+    )
+    max_egress: int = Field(
+        default=1000, ge=0, le=100_000, description="Recordings of this server that have not ended, 0 to 100000."
+    )
+    max_egress_per_room: int = Field(
+        default=200, ge=0, le=100_000, description="Recordings of a room that have not ended, 0 to 100000."
+    )
+    max_egress_rules_per_room: int = Field(
+        default=20, ge=0, le=1000, description="Rules for recordings of one room, and of those for all, 0 to 1000."
+    )
+    max_webhook_subscriptions: int = Field(
+        default=1000, ge=0, le=100_000, description="Webhook subscriptions of this server, 0 to 100000."
+    )
+    max_webhook_subscriptions_per_room: int = Field(
+        default=20,
+        ge=0,
+        le=100_000,
+        description="Webhook subscriptions of a room, and of all rooms together, 0 to 100000.",
+    )
+    max_webhook_subscriptions_per_principal: int = Field(
+        default=100, ge=0, le=100_000, description="Webhook subscriptions made by one caller, 0 to 100000."
+    )
+    max_moderation_blocks_per_room: int = Field(
+        default=5000, ge=0, le=100_000, description="Moderation blocks of a room, 0 to 100000."
     )
     max_tracks_per_participant: int = Field(
         default=32, ge=0, le=10_000, description="Tracks of a participant, publications included, 0 to 10000."
@@ -98,6 +155,18 @@ class LimitSettings(Environment):
         ge=6000,
         le=100_000_000_000,
         description="Highest bitrate of a room's publications together, 6000 to 100000000000 bits per second.",
+    )
+    max_pulls: int = Field(
+        default=50,
+        ge=0,
+        le=10_000,
+        description="Tracks that callers pull at once, 0 to 10000; each takes a media worker's session.",
+    )
+    max_pulls_per_room: int = Field(
+        default=20, ge=0, le=10_000, description="Tracks of a room that callers pull at once, 0 to 10000."
+    )
+    max_pulls_per_principal: int = Field(
+        default=20, ge=0, le=10_000, description="Tracks that one caller pulls at once, 0 to 10000."
     )
     max_video_pixels: int = Field(
         default=3840 * 2160,

@@ -13,10 +13,13 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
 from track_server.config.access import AccessSettings
+from track_server.config.egress import EgressSettings
 from track_server.config.environment import Environment, checked_url, is_loopback, split_address, wrong
+from track_server.config.events import EventSettings
 from track_server.config.limits import LimitSettings
 from track_server.config.log import LogSettings
 from track_server.config.record import RecordSettings
+from track_server.config.webhooks import WebhookSettings
 
 _WEBSOCKET_OF: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _HTTP_OF: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
@@ -78,7 +81,17 @@ class Listening(Environment):
         return value
 
 
-class Settings(LogSettings, RecordSettings, LimitSettings, AccessSettings, Listening, Credentials):
+class Settings(
+    LogSettings,
+    RecordSettings,
+    EventSettings,
+    LimitSettings,
+    EgressSettings,
+    WebhookSettings,
+    AccessSettings,
+    Listening,
+    Credentials,
+):
     """All settings. Frozen; `Settings.load` makes it."""
 
     livekit_url: str = Field(
@@ -145,6 +158,18 @@ class Settings(LogSettings, RecordSettings, LimitSettings, AccessSettings, Liste
         le=3600,
         description="How long a participant may be away before what its client publishes for us ends, 0 to 3600 s.",
     )
+    metadata_return_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="How long metadata of others' tracks is kept for their return, 0 to 3600 s.",
+    )
+    metadata_writes_per_second: float = Field(
+        default=20,
+        ge=0.1,
+        le=10_000,
+        description="Changes of a participant's attributes a second, several changes of metadata in one, 0.1 to 10000.",
+    )
     restart_cooldown_seconds: float = Field(
         default=5,
         ge=0,
@@ -158,7 +183,7 @@ class Settings(LogSettings, RecordSettings, LimitSettings, AccessSettings, Liste
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="Events kept of a watched room, for streams that resume, 1 to 1000000.",
+        description="Most events kept of a room, for streams that resume, 1 to 1000000; the oldest go first.",
     )
     transport_timeout_seconds: float = Field(
         default=10,

@@ -7,8 +7,9 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
+
+from track_server.lifetime import Closing
 
 # The kernel signals the child when this process dies, however it dies; the pid check closes the race before prctl.
 _DIE_WITH_PARENT: Final = """
@@ -29,7 +30,7 @@ class DemoError(Exception):
     """The demo cannot go on; the text says why, and what to do where something can be done."""
 
 
-class ChildProcess:
+class ChildProcess(Closing):
     """A program that runs while the context lasts. ``death_signal`` is what it gets when the demo itself is killed.
 
     With ``pipes``, `stdin` and `stdout` are the demo's; else standard output goes into the log with standard error.
@@ -71,11 +72,6 @@ class ChildProcess:
                 limit=_LINE_LIMIT,
             )
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     @property
     def running(self) -> bool:

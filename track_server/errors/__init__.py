@@ -2,15 +2,19 @@
 
     TrackError
     |- InvalidArgument       InvalidField, InvalidExpression, InvalidPageToken, InvalidCursor, RequestIdReused,
-    |                        InvalidOptions, MediaInvalid, MediaNotAllowed, InvalidConsistencyToken
-    |- NotFound              RoomNotFound, ParticipantNotFound, TrackNotFound, PublicationNotFound, MediaNotFound
+    |                        InvalidOptions, MediaInvalid, MediaNotAllowed, InvalidConsistencyToken, SchemaViolation,
+    |                        InvalidSchema, DestinationNotAllowed
+    |- NotFound              RoomNotFound, ParticipantNotFound, TrackNotFound, PublicationNotFound, MediaNotFound,
+    |                        SchemaNotFound, BlockNotFound, WebhookSubscriptionNotFound, EgressNotFound,
+    |                        EgressRuleNotFound
     |- FailedPrecondition    TargetPermission, RemoteUnmuteDisabled, NotForDataTracks,
     |                        LiveKitCredentials, PublicationEnded, PublishFailed, CompanionMissing, ConsentRefused,
-    |                        CompanionFailed, IngressUnavailable, RestartInProgress, PushInProgress, NotSupported
+    |                        CompanionFailed, IngressUnavailable, RestartInProgress, PushInProgress, NotSupported,
+    |                        TrackBlocked, EgressUnavailable, EncryptionKeyNeeded
     |- Unavailable           LiveKitUnavailable, WorkerUnavailable, Draining, PermissionServiceUnavailable,
-    |                        ConsistencyNotReached, ConnectionTooOld, StoreUnavailable
-    `- LimitExceeded, IdentityInUse, SourceInUse, Unauthenticated, PermissionDenied, DeadlineTooShort, LiveKitError,
-                             Internal
+    |                        ConsistencyNotReached, ConnectionTooOld, StoreUnavailable, WebhookNotTaken
+    `- LimitExceeded, IdentityInUse, SourceInUse, EgressInProgress, EtagMismatch, Unauthenticated, PermissionDenied,
+                             DeadlineTooShort, LiveKitError, Internal
 
 The class is the table: it gives the gRPC status code and the reason. The message of an error is public; what must not
 leave the service is its ``__cause__``, which is logged and never sent.
@@ -21,17 +25,25 @@ from track_server.errors.caller import PermissionDenied, Unauthenticated
 from track_server.errors.faults import Internal, LiveKitError
 from track_server.errors.limits import DeadlineTooShort, LimitExceeded
 from track_server.errors.presence import (
+    BlockNotFound,
+    EgressInProgress,
+    EgressNotFound,
+    EgressRuleNotFound,
+    EtagMismatch,
     IdentityInUse,
     MediaNotFound,
     NotFound,
     ParticipantNotFound,
     PublicationNotFound,
     RoomNotFound,
+    SchemaNotFound,
     SourceInUse,
     TrackNotFound,
+    WebhookSubscriptionNotFound,
 )
 from track_server.errors.problems import ProblemError, error_in
 from track_server.errors.request import (
+    DestinationNotAllowed,
     InvalidArgument,
     InvalidConsistencyToken,
     InvalidCursor,
@@ -39,14 +51,18 @@ from track_server.errors.request import (
     InvalidField,
     InvalidOptions,
     InvalidPageToken,
+    InvalidSchema,
     MediaInvalid,
     MediaNotAllowed,
     RequestIdReused,
+    SchemaViolation,
 )
 from track_server.errors.state import (
     CompanionFailed,
     CompanionMissing,
     ConsentRefused,
+    EgressUnavailable,
+    EncryptionKeyNeeded,
     FailedPrecondition,
     IngressUnavailable,
     LiveKitCredentials,
@@ -58,6 +74,7 @@ from track_server.errors.state import (
     RemoteUnmuteDisabled,
     RestartInProgress,
     TargetPermission,
+    TrackBlocked,
 )
 from track_server.errors.unavailable import (
     ConnectionTooOld,
@@ -68,17 +85,26 @@ from track_server.errors.unavailable import (
     PermissionServiceUnavailable,
     StoreUnavailable,
     Unavailable,
+    WebhookNotTaken,
     WorkerUnavailable,
 )
 
 __all__ = [
+    "BlockNotFound",
     "CompanionFailed",
     "CompanionMissing",
     "ConnectionTooOld",
     "ConsentRefused",
     "ConsistencyNotReached",
     "DeadlineTooShort",
+    "DestinationNotAllowed",
     "Draining",
+    "EgressInProgress",
+    "EgressNotFound",
+    "EgressRuleNotFound",
+    "EgressUnavailable",
+    "EncryptionKeyNeeded",
+    "EtagMismatch",
     "FailedPrecondition",
     "IdentityInUse",
     "IngressUnavailable",
@@ -90,6 +116,7 @@ __all__ = [
     "InvalidField",
     "InvalidOptions",
     "InvalidPageToken",
+    "InvalidSchema",
     "LimitExceeded",
     "LiveKitCredentials",
     "LiveKitError",
@@ -113,13 +140,18 @@ __all__ = [
     "RequestIdReused",
     "RestartInProgress",
     "RoomNotFound",
+    "SchemaNotFound",
+    "SchemaViolation",
     "SourceInUse",
     "StoreUnavailable",
     "TargetPermission",
+    "TrackBlocked",
     "TrackError",
     "TrackNotFound",
     "Unauthenticated",
     "Unavailable",
+    "WebhookNotTaken",
+    "WebhookSubscriptionNotFound",
     "WorkerUnavailable",
     "error_in",
 ]

@@ -54,3 +54,47 @@ class SourceInUse(TrackError):
 
     code = code_pb2.ALREADY_EXISTS
     reason = ErrorReason.ERROR_REASON_SOURCE_IN_USE
+
+
+class SchemaNotFound(NotFound):
+    """No such schema of metadata."""
+
+    reason = ErrorReason.ERROR_REASON_SCHEMA_NOT_FOUND
+
+
+class BlockNotFound(NotFound):
+    """No such moderation block in the room."""
+
+    reason = ErrorReason.ERROR_REASON_BLOCK_NOT_FOUND
+
+
+class WebhookSubscriptionNotFound(NotFound):
+    """No such webhook subscription."""
+
+    reason = ErrorReason.ERROR_REASON_WEBHOOK_SUBSCRIPTION_NOT_FOUND
+
+
+class EgressNotFound(NotFound):
+    """No such recording in the room."""
+
+    reason = ErrorReason.ERROR_REASON_EGRESS_NOT_FOUND
+
+
+class EgressRuleNotFound(NotFound):
+    """No such rule for recordings."""
+
+    reason = ErrorReason.ERROR_REASON_EGRESS_RULE_NOT_FOUND
+
+
+class EgressInProgress(TrackError):
+    """The track is recorded to that place already; metadata `egress_id` names the recording."""
+
+    code = code_pb2.ALREADY_EXISTS
+    reason = ErrorReason.ERROR_REASON_EGRESS_IN_PROGRESS
+
+
+class EtagMismatch(TrackError):
+    """Somebody else changed it since; metadata `etag` has the state it is in."""
+
+    code = code_pb2.ABORTED
+    reason = ErrorReason.ERROR_REASON_ETAG_MISMATCH

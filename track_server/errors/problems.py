@@ -22,7 +22,13 @@ def error_in(problem: error_pb2.Problem) -> TrackError:
     facts = problem.metadata
     if problem.reason == ErrorReason.ERROR_REASON_LIMIT_EXCEEDED and {"limit", "value", "subject"} <= facts.keys():
         retry = seconds_of(problem.retry_delay) if problem.HasField("retry_delay") else None
+        used = float(facts["used"]) if "used" in facts else None
         return LimitExceeded(
-            facts["limit"], float(facts["value"]), facts["subject"], field=problem.field, retry_delay_s=retry
+            facts["limit"],
+            float(facts["value"]),
+            facts["subject"],
+            field=problem.field,
+            used=used,
+            retry_delay_s=retry,
         )
     return ProblemError(problem)

@@ -63,3 +63,21 @@ class InvalidConsistencyToken(InvalidArgument):
     """The consistency token is not one of ours."""
 
     reason = ErrorReason.ERROR_REASON_INVALID_CONSISTENCY_TOKEN
+
+
+class SchemaViolation(InvalidArgument):
+    """Metadata does not satisfy a schema; metadata `schema`, `path` and `keyword` tell where."""
+
+    reason = ErrorReason.ERROR_REASON_SCHEMA_VIOLATION
+
+
+class InvalidSchema(InvalidArgument):
+    """No valid JSON Schema, or not one that can be checked safely; metadata `path` tells where."""
+
+    reason = ErrorReason.ERROR_REASON_INVALID_SCHEMA
+
+
+class DestinationNotAllowed(InvalidArgument):
+    """The operator's allow-list does not name the place."""
+
+    reason = ErrorReason.ERROR_REASON_DESTINATION_NOT_ALLOWED

@@ -88,3 +88,21 @@ class NotSupported(FailedPrecondition):
     """It cannot be done by this route, worker or client."""
 
     reason = ErrorReason.ERROR_REASON_NOT_SUPPORTED
+
+
+class TrackBlocked(FailedPrecondition):
+    """A moderation block holds the track muted."""
+
+    reason = ErrorReason.ERROR_REASON_TRACK_BLOCKED
+
+
+class EgressUnavailable(FailedPrecondition):
+    """No Egress service is attached to the LiveKit cluster, or not the Redis that it needs."""
+
+    reason = ErrorReason.ERROR_REASON_EGRESS_UNAVAILABLE
+
+
+class EncryptionKeyNeeded(FailedPrecondition):
+    """The track is end-to-end encrypted, and cannot be read without its key, or not with this one."""
+
+    reason = ErrorReason.ERROR_REASON_ENCRYPTION_KEY_NEEDED

@@ -75,3 +75,9 @@ class StoreUnavailable(Unavailable):
     """The store does not work; nothing is changed while it cannot be written."""
 
     reason = ErrorReason.ERROR_REASON_STORE_UNAVAILABLE
+
+
+class WebhookNotTaken(Unavailable):
+    """The receiver of a webhook did not take it; metadata `cause`, and `status` where it answered."""
+
+    reason = ErrorReason.ERROR_REASON_WEBHOOK_NOT_TAKEN

@@ -4,7 +4,9 @@ from collections.abc import Awaitable
 from typing import Any
 
 from track_server.access.access import Access
+from track_server.access.question import Question
 from track_server.access.tokens import Authenticator
+from track_server.errors import TrackError
 from track_server.interceptors.context import Call, Handler
 from track_server.interceptors.limits import StrangerLimits
 from track_server.interceptors.method import Method
@@ -66,4 +68,13 @@ class Authorisation:
             await admit(call.caller, permission, call.room)
             return await inner(request, call)
 
+        async def ask_each(request: Any, call: Call) -> Any:
+            questions = [(call.caller, Question(permission, room)) for room in (call.room, *call.rooms)]
+            for answer in await self._access.review(questions):
+                if isinstance(answer, TrackError):
+                    raise answer
+            return await inner(request, call)
+
+        if method.has_rooms:
+            return lambda request, call: (ask_each if call.rooms else handle)(request, call)
         return handle

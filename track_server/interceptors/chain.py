@@ -1,8 +1,7 @@
 """The chain that every call passes, in one order, put together once per RPC and kept."""
 
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -28,11 +27,12 @@ from track_server.interceptors.log import CallLog
 from track_server.interceptors.method import ContractError, Method, declared
 from track_server.interceptors.metrics import CallMetrics
 from track_server.interceptors.validation import Messages
+from track_server.lifetime import Closing
 from track_server.logs import EventWriter
 from track_server.store.records import Store
 
 
-class Chain:
+class Chain(Closing):
     """The concerns in their order. One for all listeners of a server; `async with` owns the mutations that run.
 
     ``store``: None where no mutation is served, else registering it raises ContractError. ``draining`` is the switch
@@ -74,7 +74,7 @@ class Chain:
             # As soon as it is known who calls, and before the request is decoded.
             ("principal limits", PrincipalLimits(limits)),
             # Before authorisation, which needs the request's room; a nameless room is a wrong request, not a denial.
-            ("messages", Messages()),
+            ("messages", Messages(draining.streams)),
             # Before idempotency, which would hand out answers.
             ("authorisation", Authorisation(access)),
             # Behind authorisation: who may do nothing in a room must not use up what is for the room.
@@ -86,14 +86,6 @@ class Chain:
             # Innermost too: the others see the error with which a stream is ended.
             ("streams", draining.streams),
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def finish(self) -> None:
         """End the mutations that still run: a moment to finish, then cancelled."""

@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -34,6 +34,8 @@ class Call:
     """Who calls; None before it is known, and in health and reflection."""
     room = ""
     """The request's room; empty before it was validated, or where there is none."""
+    rooms: Sequence[str] = ()
+    """The request's rooms, where it has several instead."""
     request: Any = None
     """The request; None before it was validated, and where requests are streamed."""
     peer = ""

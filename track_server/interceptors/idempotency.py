@@ -12,14 +12,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import structlog
 
 from track_server.errors import Draining, RequestIdReused
 from track_server.interceptors.context import Call, Handler
 from track_server.interceptors.method import ContractError, Method
+from track_server.lifetime import Closing
 from track_server.store.records import Store, StoreError
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ class _Running:
     task: asyncio.Task[bytes]
 
 
-class Idempotency:
+class Idempotency(Closing):
     """Runs each mutation once per principal (identity and rights), RPC and `request_id`. `async with` owns what runs.
 
     ``store``: None where no mutation is served. ``clock`` gives seconds since 1970 UTC.
@@ -49,14 +49,6 @@ class Idempotency:
         self._store = store
         self._clock = clock
         self._running: dict[str, _Running] = {}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Give mutations whose callers are gone a few seconds to finish, then cancel them. May be called twice."""

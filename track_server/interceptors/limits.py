@@ -137,10 +137,11 @@ class RoomLimits:
         take, streams = self._calls.take, method.streams
 
         def handle(request: Any, call: Call) -> Awaitable[Any]:
-            if wait_s := take(call.room, call.started):
-                raise _too_often("max_requests_per_second_per_room", self._most, f"room {call.room}", wait_s)
-            if streams:
-                _open(self._streams, call.room, "max_streams_per_room", f"room {call.room}")
+            for room in call.rooms or (call.room,):
+                if wait_s := take(room, call.started):
+                    raise _too_often("max_requests_per_second_per_room", self._most, f"room {room}", wait_s)
+                if streams:
+                    _open(self._streams, room, "max_streams_per_room", f"room {room}")
             return inner(request, call)
 
         return handle

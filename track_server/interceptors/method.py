@@ -41,6 +41,8 @@ class Method:
     """Whether it changes nothing, but each call is a row of the record all the same."""
     has_room: bool
     """Whether the request has a field `room`."""
+    has_rooms: bool
+    """Whether the request has a field `rooms` besides: several, each with its `room`."""
     decode: Callable[[bytes], Any]
     """Makes a request of its bytes."""
     encode: Callable[[Any], bytes]
@@ -95,6 +97,7 @@ def declared(descriptor: MethodDescriptor, decode: Callable[[bytes], Any], encod
         mutation=rule.mutation,
         recorded=rule.recorded,
         has_room="room" in fields,
+        has_rooms="rooms" in fields,
         decode=decode,
         encode=encode,
     )

@@ -1,8 +1,8 @@
 """The streams that are open, and how they are ended from outside: on the way out, or when their permission is gone."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,26 +49,32 @@ class OpenStreams:
         revocation = self._revocation if method.ours and method.has_room else None
 
         async def handle(request: Any, call: Call) -> Any:
-            task = asyncio.current_task()
-            assert task is not None
-            found = _Open(method, task)
-            for concerned, error in self._closed:
-                if concerned(method):
-                    raise error.with_traceback(None)
-            resting: AbstractContextManager[None] = nullcontext()
-            if revocation is not None:
-                resting = revocation.stream(call.caller, method.permission, call.room, found.end)
-            self._open.add(found)
-            try:
-                with resting:
-                    return await inner(request, call)
-            except asyncio.CancelledError:
-                # Unless the caller cancelled as well, it is our own doing.
-                if found.error is not None and task.uncancel() == 0:
-                    # Others may be ended with the same error: it must not collect their tracebacks.
-                    raise found.error.with_traceback(None) from None
-                raise
-            finally:
-                self._open.discard(found)
+            with self.open(method) as end, ExitStack() as resting:
+                if revocation is not None:
+                    for room in (call.room, *call.rooms):
+                        resting.enter_context(revocation.stream(call.caller, method.permission, room, end))
+                return await inner(request, call)
 
         return handle
+
+    @contextmanager
+    def open(self, method: Method) -> Iterator[Callable[[TrackError], None]]:
+        """In the block, the running task serves a stream, which what it gives ends. Raises the error with which it is
+        ended, from here or by that."""
+        task = asyncio.current_task()
+        assert task is not None
+        for concerned, error in self._closed:
+            if concerned(method):
+                raise error.with_traceback(None)
+        found = _Open(method, task)
+        self._open.add(found)
+        try:
+            yield found.end
+        except asyncio.CancelledError:
+            # Unless the caller cancelled as well, it is our own doing.
+            if found.error is not None and task.uncancel() == 0:
+                # Others may be ended with the same error: it must not collect their tracebacks.
+                raise found.error.with_traceback(None) from None
+            raise
+        finally:
+            self._open.discard(found)

@@ -12,6 +12,7 @@ from track_server.errors import InvalidField
 from track_server.faults import fault_of, path_of
 from track_server.interceptors.context import Call, Handler
 from track_server.interceptors.method import Method
+from track_server.interceptors.streams import OpenStreams
 
 # Named in the message; BadRequest has more of them.
 _NAMED: Final = 3
@@ -19,7 +20,7 @@ _NAMED: Final = 3
 # Requests known to be valid, per RPC, and the longest that is remembered.
 _REMEMBERED: Final = 1024
 _REMEMBERED_BYTES: Final = 512
-# A stream whose caller has not said its room yet is neither looked at when permissions change nor told of a shutdown.
+# A stream whose caller has not said its room yet is not looked at when permissions change.
 _FIRST_S: Final = 10.0
 
 
@@ -37,10 +38,11 @@ class Messages:
     """Decodes requests, validates those of ours, encodes responses.
 
     Here and not in gRPC, which would answer UNKNOWN with the text of the exception. A handler may return or write bytes
-    instead of a message: they go out as they are.
+    instead of a message: they go out as they are. ``streams`` may end one that waits for its first message.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, streams: OpenStreams) -> None:
+        self._streams = streams
         self._validator = Validator()
 
     def wrap(self, method: Method, inner: Handler) -> Handler:
@@ -62,13 +64,16 @@ class Messages:
             request = call.request = read(raw)
             if method.has_room:
                 call.room = request.room
+            if method.has_rooms:
+                call.rooms = [position.room for position in request.rooms]
             call.write = _writer(call, encode)
             return inner(request, call)
 
         async def name_room(requests: _Received, call: Call) -> None:
             """Of a stream that needs a permission in a room, the first message names it."""
             if method.has_room:
-                call.room = (await requests.first()).room
+                with self._streams.open(method):
+                    call.room = (await requests.first()).room
                 if not call.room:
                     raise InvalidField("the first message must name the room", field="room")
 
@@ -98,7 +103,9 @@ class Messages:
             try:
                 request = decode(raw)
             except DecodeError as error:
-                raise InvalidField(f"the request of {method.path} cannot be decoded") from error
+                # protobuf's own limit: 100 messages within one another, about 33 objects of JSON.
+                why = ": it is nested too deep" if "MaxDepth" in str(error) else ""
+                raise InvalidField(f"the request of {method.path} cannot be decoded{why}") from error
             # Hashing a frame of some megabytes would take as long as copying it.
             if validated and (len(raw) > _REMEMBERED_BYTES or raw not in valid):
                 if violations := violations_of(request):

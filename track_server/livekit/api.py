@@ -1,8 +1,7 @@
 """LiveKit's server API: the calls that this service makes, with a kept token a room and its errors as ours."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from types import TracebackType
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Self, TypeVar
 
 import aiohttp
@@ -11,11 +10,13 @@ from livekit.api.twirp_client import ServerError, ServerErrorCode, TwirpClient
 from livekit.protocol import agent_dispatch, models, room
 
 from track_server.errors import LiveKitCredentials, LiveKitError, LiveKitUnavailable, NotFound, TrackError
+from track_server.lifetime import Closing
 from track_server.livekit.tokens import TokenMint
 
 ROOM_SERVICE: Final = "RoomService"
 DISPATCH_SERVICE: Final = "AgentDispatchService"
 INGRESS_SERVICE: Final = "Ingress"
+EGRESS_SERVICE: Final = "Egress"
 
 # LiveKit itself waits 3 s for a participant's node before it says `unavailable`; longer than that it does not work.
 CALL_TIMEOUT_S: Final = 5.0
@@ -45,7 +46,7 @@ class LiveKitRefusal(LiveKitError):
         self.twirp_code = twirp_code
 
 
-class LiveKitApi:
+class LiveKitApi(Closing):
     """A client of one LiveKit server, `async with`.
 
     Every method raises LiveKitUnavailable, LiveKitCredentials, LiveKitNotFound or LiveKitRefusal, and ends within
@@ -67,11 +68,6 @@ class LiveKitApi:
         # No failover: it would try again behind our back, and we tell how often we tried.
         self._client = TwirpClient(self._session, self._url, "livekit", failover=False)
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Closes the connections. May be called twice."""
@@ -144,6 +140,16 @@ class LiveKitApi:
             models.ParticipantInfo,
         )
 
+    async def set_attributes(self, room_name: str, identity: str, attributes: Mapping[str, str]) -> None:
+        """Writes those attributes of a participant; an empty value deletes. Others stay as they are."""
+        await self._call(
+            ROOM_SERVICE,
+            "UpdateParticipant",
+            room.UpdateParticipantRequest(room=room_name, identity=identity, attributes=attributes),
+            self._tokens.room_admin(room_name),
+            models.ParticipantInfo,
+        )
+
     async def remove_participant(self, room_name: str, identity: str) -> None:
         """Takes the participant out of the room. One that is gone already is no error."""
         with contextlib.suppress(LiveKitNotFound):
@@ -210,12 +216,27 @@ class LiveKitApi:
         """A call of LiveKit's Ingress service."""
         return await self._call(INGRESS_SERVICE, method, request, self._tokens.ingress(), answer)
 
-    async def _call(self, service: str, method: str, request: Message, token: str, answer: type[R]) -> R:
+    async def ask_egress(
+        self, method: str, request: Message, answer: type[R], *, timeout_s: float = CALL_TIMEOUT_S
+    ) -> R:
+        """A call of LiveKit's Egress service, which ends within ``timeout_s``."""
+        limit = aiohttp.ClientTimeout(total=timeout_s)
+        return await self._call(EGRESS_SERVICE, method, request, self._tokens.egress(), answer, limit)
+
+    async def _call(
+        self,
+        service: str,
+        method: str,
+        request: Message,
+        token: str,
+        answer: type[R],
+        limit: aiohttp.ClientTimeout = _TIMEOUT,
+    ) -> R:
         if self._client is None:
             raise RuntimeError("LiveKitApi is used outside its `async with`")
         try:
             return await self._client.request(
-                service, method, request, {"authorization": f"Bearer {token}"}, answer, timeout=_TIMEOUT
+                service, method, request, {"authorization": f"Bearer {token}"}, answer, timeout=limit
             )
         except ServerError as error:
             raise _translated(error) from error

@@ -12,13 +12,13 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Final, Protocol, Self
 
 import structlog
 from livekit.protocol import agent, models
 
 from track_server import errors
+from track_server.lifetime import Closing, Tasks
 from track_server.livekit import agent_socket
 
 log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ class JobHandler(Protocol):
         """LiveKit regards the job as over: its dispatch was deleted, or its participant has left the room."""
 
 
-class JobWorker:
+class JobWorker(Closing):
     """A worker registered with LiveKit under `agent_name`, for as long as the context lasts.
 
     It reconnects by itself, with back-off and jitter; jobs that run live on meanwhile, but LiveKit forgets them.
@@ -119,27 +119,19 @@ class JobWorker:
         self._lapses: dict[str, asyncio.TimerHandle] = {}
         self._outbox: asyncio.Queue[agent.WorkerMessage] = asyncio.Queue()
         self._registered = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self.worker_id = ""
         """LiveKit's id of this worker; a new one with every registration, empty before the first."""
         self.server_info: ServerInfo | None = None
         """The server of the latest registration."""
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._stay_registered(), name="livekit-jobs")
+        self._tasks.spawn(self._stay_registered(), name="livekit-jobs")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Leave LiveKit. Jobs are the handler's matter. May be called twice."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._tasks.aclose()
         for timer in self._lapses.values():
             timer.cancel()
         self._lapses.clear()

@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
@@ -14,6 +13,7 @@ import yarl
 from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc
 
+from track_server.lifetime import Closing
 from track_server.livekit.disconnect import (
     SignalClosed,
     SignalEnd,
@@ -43,7 +43,7 @@ _PING_INTERVAL_S: Final = 5.0
 _PING_TIMEOUT_S: Final = 15.0
 
 
-class SignalConnection:
+class SignalConnection(Closing):
     """One signalling session, ``async with``: joins on entry, leaves on exit.
 
     ``url``: LiveKit's, ws(s) or http(s). ``token``: a LiveKit access token; LiveKit renews it while the session lasts,
@@ -100,11 +100,6 @@ class SignalConnection:
             asyncio.create_task(self._ping(), name="signal-ping"),
         ]
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __aiter__(self) -> AsyncIterator[rtc.SignalResponse]:
         return self.updates()

@@ -90,9 +90,28 @@ class TokenMint:
         )
         return self._mint(grants, identity, "agent", timedelta(seconds=_TTL_S), attributes=attributes)
 
+    def puller(self, room: str, identity: str) -> str:
+        """For a hidden participant that receives tracks in a media worker: as the watcher, and as that one only where
+        the room exists. Kept nowhere.
+        """
+        grants = VideoGrants(
+            room_join=True,
+            room=room,
+            hidden=True,
+            can_subscribe=True,
+            can_publish=False,
+            can_publish_data=False,
+            can_update_own_metadata=False,
+        )
+        return self._mint(grants, identity, "agent", timedelta(seconds=_TTL_S), preset=_EXISTING_ROOMS_ONLY)
+
     def ingress(self) -> str:
         """For API calls about ingresses."""
         return self._keep(_Purpose("ingress"), VideoGrants(ingress_admin=True))
+
+    def egress(self) -> str:
+        """For API calls about recordings."""
+        return self._keep(_Purpose("egress"), VideoGrants(room_record=True))
 
     def worker(self) -> str:
         """For a media worker: registers with LiveKit's job dispatch, and attaches to MediaService."""

@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 import dataclasses
 import socket
-import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
 from google.protobuf import json_format
 
 from track.media.v1.media_service_pb2 import SessionTicket
+from track_server.lifeline import bound
+from track_server.lifetime import Closing, Tasks
 from track_server.media.settings import MediaSettings
 from track_server.media.wire import (
     LINE_LIMIT,
@@ -75,7 +75,7 @@ class ChildProcess:
             # Started anew and never forked: the SDK is not usable after a fork. In a session of its own, so that Ctrl-C
             # in a terminal reaches the worker alone, which then stops its children in order.
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "track_server.media.child", str(theirs.fileno())),
+                *bound("track_server.media.child", str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -106,7 +106,7 @@ class ChildProcess:
         return process.returncode if process.returncode is not None else 0
 
 
-class Children:
+class Children(Closing):
     """The pool. `leaving(job_id, error)` and `over(job_id)` are called as sessions end, by themselves or by a crash."""
 
     def __init__(
@@ -125,7 +125,7 @@ class Children:
             log_json=settings.log_json,
         )
         self._children: set[ChildProcess] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._warm = asyncio.Event()
         self._crashes = 0
         self._closing = False
@@ -134,22 +134,13 @@ class Children:
         self._keep_warm()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
         """Stop all sessions and children. May be called twice."""
         self._closing = True
         for child in self._children:
             child.tell(Stop())
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_STOP_S)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.settle(_STOP_S)
+        await self._tasks.aclose()
 
     async def warm(self) -> None:
         """Wait until a child is ready."""
@@ -211,9 +202,7 @@ class Children:
     def _begin(self) -> ChildProcess:
         child = ChildProcess()
         self._children.add(child)
-        task = asyncio.create_task(self._live(child), name="media-child")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._live(child), name="media-child")
         return child
 
     async def _live(self, child: ChildProcess) -> None:

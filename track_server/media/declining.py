@@ -7,6 +7,7 @@ import grpc.aio
 import structlog
 
 from track.media.v1.media_service_pb2 import AttachRequest, SessionHello, SessionTicket
+from track_server.lifetime import Tasks
 from track_server.media.attachment import Channels, session_token
 
 log = structlog.get_logger(__name__)
@@ -20,7 +21,7 @@ class Declines:
     def __init__(self, api_key: str, api_secret: str) -> None:
         self._api_key, self._api_secret = api_key, api_secret
         self._channels = Channels()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def sign_with(self, api_key: str, api_secret: str) -> None:
         """Call with this key from now on."""
@@ -29,15 +30,11 @@ class Declines:
     def tell(self, ticket: SessionTicket, full_at: int) -> None:
         """Tell whoever wants the session hosted that this worker hosts `full_at`, which is all that it takes."""
         hello = SessionHello(session_id=ticket.session_id, generation=ticket.generation, full_at=full_at)
-        task = asyncio.create_task(self._tell(ticket.server_address, hello), name="decline")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._tell(ticket.server_address, hello), name="decline")
 
     async def aclose(self) -> None:
         """Close the connections. May be called twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
         await self._channels.aclose()
 
     async def _tell(self, address: str, hello: SessionHello) -> None:

@@ -7,7 +7,6 @@ does.
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,13 +17,15 @@ from google.protobuf.message import DecodeError
 from livekit.protocol import models
 from livekit.protocol.rtc import SignalRequest
 
+from track_server.lifetime import Closing
+
 log = structlog.get_logger(__name__)
 
 _PASSED_ON: Final = ("authorization", "user-agent")
 _HTTP: Final = {"ws": "http", "wss": "https"}
 
 
-class SignalRelay:
+class SignalRelay(Closing):
     """Relays to LiveKit at ``url`` while the context lasts.
 
     ``stereo``: whether a track of that name has two channels.
@@ -49,11 +50,6 @@ class SignalRelay:
         await site.start()
         self.url = f"ws://127.0.0.1:{self._runner.addresses[0][1]}{self._path}"
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Break what is relayed. May be called twice."""

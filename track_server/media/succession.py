@@ -128,6 +128,8 @@ class Succession:
             # Else it is muted by LiveKit's API, as anybody's.
             for track in self.tracks():
                 track.mute(desired.muted)
+        elif desired.unmute_time_us > known.unmute_time_us:
+            self._current.carrier.mute(False)
         if not told:
             self._current.desired = desired
             return

@@ -3,23 +3,23 @@
 import asyncio
 import os
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 import structlog
 
 from track_server.agent import LINE_LIMIT, Line, line_of, message_in
+from track_server.lifetime import Closing, Tasks
 
 log = structlog.get_logger(__name__)
 
 
-class SupervisorLine:
+class SupervisorLine(Closing):
     """Open for the span of the context. ``gone`` is called once the supervisor is, however it died."""
 
     def __init__(self, gone: Callable[[], object]) -> None:
         self._gone = gone
         self._writer: asyncio.WriteTransport | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._unread: list[Line] = []
         self._heard: Callable[[Line], None] = self._unread.append
 
@@ -29,20 +29,12 @@ class SupervisorLine:
         # Duplicates: closing them must not close what other parts of the program know as 0 and 1.
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(0), "rb"))
         self._writer, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(os.dup(1), "wb"))
-        self._task = asyncio.create_task(self._read(reader), name="supervisor-line")
+        self._tasks.spawn(self._read(reader), name="supervisor-line")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Hang up. May be called twice."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._tasks.aclose()
         if self._writer is not None:
             self._writer.close()
 

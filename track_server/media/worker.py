@@ -9,7 +9,6 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 import structlog
@@ -20,6 +19,7 @@ from livekit.protocol import agent
 from track.media.v1.media_service_pb2 import SessionTicket
 from track_server.agent import SESSION_ATTRIBUTE, Answer, Line, Load, Offer, Over, Registered, Withdraw
 from track_server.keys import ApiKey, KeyRing
+from track_server.lifetime import Closing
 from track_server.livekit.jobs import Accept, Decline, JobWorker
 from track_server.media.children import Children
 from track_server.media.declining import Declines
@@ -30,7 +30,7 @@ from track_server.media.wire import StartSession
 log = structlog.get_logger(__name__)
 
 
-class MediaWorker:
+class MediaWorker(Closing):
     """A worker that takes jobs while the context lasts. On leaving it, its sessions end as WORKER_STOPPING.
 
     ``say`` takes what a supervisor is to be told.
@@ -66,11 +66,6 @@ class MediaWorker:
             self._stack = stack.pop_all()
         self._tell_load()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Take no more sessions, end those that run, stop the children. May be called twice."""
@@ -183,7 +178,8 @@ def _ticket(metadata: str) -> SessionTicket | None:
         ticket = json_format.Parse(metadata, SessionTicket(), ignore_unknown_fields=True)
     except json_format.ParseError:
         return None
-    return ticket if ticket.session_id and ticket.participant_identity and ticket.server_address else None
+    reachable = ticket.server_address or ticket.HasField("pull")
+    return ticket if ticket.session_id and ticket.participant_identity and reachable else None
 
 
 def run_worker(settings: MediaSettings, *, supervised: bool = False) -> None:
@@ -201,11 +197,17 @@ def run_worker(settings: MediaSettings, *, supervised: bool = False) -> None:
 async def _run(settings: MediaSettings, supervised: bool) -> None:
     task = asyncio.current_task()
     assert task is not None
+
+    def stop() -> None:
+        # Once: a supervisor that is killed says so by a signal and on the line, and ending is not to be cut short.
+        if not task.cancelling():
+            task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
         async with contextlib.AsyncExitStack() as stack:
-            line = await stack.enter_async_context(SupervisorLine(task.cancel)) if supervised else None
+            line = await stack.enter_async_context(SupervisorLine(stop)) if supervised else None
             keys = await stack.enter_async_context(
                 KeyRing(ApiKey(settings.api_key, settings.api_secret), settings.keys_file)
             )

@@ -1,107 +1,221 @@
 """Muting and unmuting tracks: each validated, asked of LiveKit or the client itself, and seen in the room."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from track.control.v1.control_pb2 import COMMAND_STATUS_DONE
-from track.v1 import access_pb2, publication_pb2, track_pb2, tracks_pb2
+from track.v1 import event_pb2, publication_pb2, track_pb2, tracks_pb2
 from track_server.access.access import Access
-from track_server.access.bounds import Description
+from track_server.access.bounds import Bounds
 from track_server.access.principal import Principal
 from track_server.access.question import Question
-from track_server.control.commands import Target
-from track_server.control.companion import Companion
 from track_server.deadline import Deadline
+from track_server.durations import seconds_of
 from track_server.errors import (
-    CompanionMissing,
+    InvalidField,
     LiveKitUnavailable,
-    NotForDataTracks,
-    RemoteUnmuteDisabled,
     TargetPermission,
+    TrackBlocked,
     TrackError,
     TrackNotFound,
 )
-from track_server.livekit.api import LiveKitApi, LiveKitRefusal
-from track_server.rooms.permissions import may_publish
-from track_server.rooms.reading import find_track
+from track_server.livekit.api import LiveKitApi
+from track_server.moderation.blocks import Blocks, Terms
+from track_server.moderation.enforcement import Enforcement
+from track_server.moderation.lives import Lives
+from track_server.moderation.selection import (
+    Chosen,
+    find_media,
+    matching,
+    named,
+    named_by,
+    question_about,
+    require_over_others,
+)
+from track_server.moderation.timed import TimedMutes
+from track_server.moderation.unmuting import Stalls, Unmuting, require_publishable
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 
+MAX_EXPIRY_S: Final = 30 * 24 * 3600.0
+"""How far away the end of a mute or block may be."""
 
-class Remember(Protocol):
-    """Keeps in mind whether a track is to be muted that is muted anyway, since its publication stalls."""
 
-    async def __call__(self, room: str, publication_id: str, *, muted: bool) -> publication_pb2.Publication | None:
-        """The publication, or None where it does not stall, so that it is LiveKit's to do."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held muted, and who holds it."""
+
+    blocks: Blocks
+    enforcement: Enforcement
+    timed: TimedMutes
+    lives: Lives
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call, its live room, and what is told of it as the cause of what happens."""
+
+    live: LiveRoom
+    cause: event_pb2.EventCause
+    deadline: Deadline
+    validate_only: bool
 
 
 class Mutes:
-    """Answers MuteTracks and UnmuteTracks. ``remember``: of publications whose frames the caller pushes."""
+    """Answers MuteTracks and UnmuteTracks."""
 
-    def __init__(self, rooms: Rooms, api: LiveKitApi, companion: Companion, access: Access, remember: Remember) -> None:
+    def __init__(
+        self, rooms: Rooms, api: LiveKitApi, access: Access, stalls: Stalls, unmuting: Unmuting, held: Held
+    ) -> None:
         self._rooms = rooms
         self._api = api
-        self._companion = companion
         self._access = access
-        self._remember = remember
+        self._stalls = stalls
+        self._unmuting = unmuting
+        self._held = held
 
-    async def set_muted(
+    async def mute(
         self,
         principal: Principal,
-        room: str,
-        tracks: Sequence[tracks_pb2.TrackRef],
-        *,
-        muted: bool,
+        request: tracks_pb2.MuteTracksRequest,
         deadline: Deadline,
-        validate_only: bool = False,
+        cause: event_pb2.EventCause,
     ) -> list[tracks_pb2.MuteResult]:
-        """One result a track, in order. ``validate_only``: everything is checked, and nothing done.
+        """One result a track, in order; for filters by participant and SID.
 
-        Raises RoomNotFound, LiveKitUnavailable.
+        Raises RoomNotFound, LiveKitUnavailable, InvalidField, InvalidExpression.
         """
-        async with self._rooms.watch(room) as live:
-            questions = [_question(live, ref) for ref in tracks]
-            cleared = await self._access.require_each(principal, questions)
+        terms = _terms(request, principal.identity)
+        async with self._rooms.watch(request.room) as live:
+            chosen = named(request) if request.tracks else matching(live.model, request)
+            call = _Call(live, cause, deadline, request.validate_only)
 
-            async def one(index: int, ref: tracks_pb2.TrackRef) -> tracks_pb2.MuteResult:
-                field = f"tracks[{index}]"
-                try:
-                    if isinstance(denied := cleared[index], TrackError):
-                        raise denied
-                    track = _checked(live, ref, field, muted=muted)
-                    if validate_only:
-                        return tracks_pb2.MuteResult(track=_named(track), muted=track.muted)
-                    return await self._set_one(live, track, field, muted=muted, deadline=deadline)
-                except TrackError as error:
-                    if isinstance(error, TargetPermission):
-                        self._access.refused(principal, questions[index], error.message)
-                    return tracks_pb2.MuteResult(track=ref, problem=error.problem(error.field or field))
+            async def one(track: track_pb2.Track, each: Chosen) -> tracks_pb2.MuteResult:
+                if request.block:
+                    require_over_others(principal, request.room, track.participant_identity)
+                    return await self._block_one(call, track, each, terms)
+                return await self._mute_one(call, track, each, terms)
 
-            return await asyncio.gather(*(one(index, ref) for index, ref in enumerate(tracks)))
+            return await self._each(principal, live, chosen, one)
+
+    async def unmute(
+        self,
+        principal: Principal,
+        request: tracks_pb2.UnmuteTracksRequest,
+        deadline: Deadline,
+        cause: event_pb2.EventCause,
+    ) -> list[tracks_pb2.MuteResult]:
+        """One result a track, in order. Raises RoomNotFound, LiveKitUnavailable."""
+        async with self._rooms.watch(request.room) as live:
+            call = _Call(live, cause, deadline, request.validate_only)
+
+            async def one(track: track_pb2.Track, each: Chosen) -> tracks_pb2.MuteResult:
+                return await self._unmute_one(call, track, each)
+
+            return await self._each(principal, live, named(request), one)
+
+    async def _each(
+        self,
+        principal: Principal,
+        live: LiveRoom,
+        chosen: Sequence[Chosen],
+        act: Callable[[track_pb2.Track, Chosen], Awaitable[tracks_pb2.MuteResult]],
+    ) -> list[tracks_pb2.MuteResult]:
+        """``act`` for each that the principal may mute, all at once, with a problem in the place of what it raises."""
+        questions = [question_about(live.model, each.ref) for each in chosen]
+        cleared = await self._access.require_each(principal, questions)
+
+        async def one(each: Chosen, question: Question, answer: Bounds | TrackError) -> tracks_pb2.MuteResult:
+            try:
+                if isinstance(answer, TrackError):
+                    raise answer
+                return await act(find_media(live.model, each), each)
+            except TrackError as error:
+                if isinstance(error, TargetPermission):
+                    self._access.refused(principal, question, error.message)
+                return tracks_pb2.MuteResult(track=each.ref, problem=error.problem(error.field or each.field))
+
+        return await asyncio.gather(*map(one, chosen, questions, cleared))
+
+    async def _block_one(
+        self, call: _Call, track: track_pb2.Track, chosen: Chosen, terms: Terms
+    ) -> tracks_pb2.MuteResult:
+        held = self._held
+        if call.validate_only:
+            drawn = held.blocks.drawn(track, terms)
+            return tracks_pb2.MuteResult(track=named_by(track), muted=track.muted, block=held.blocks.shown(drawn))
+        await held.lives.want(call.live)
+        with held.enforcement.in_hand(call.live, track.sid):
+            block = await held.blocks.set(track, terms)
+            held.enforcement.begun(call.live, block, call.cause)
+            await held.timed.forget(track)
+            try:
+                result = await self._set_one(call, track, chosen, muted=True)
+            except (LiveKitUnavailable, TrackNotFound):
+                # The block is set: it is muted as soon as LiveKit, or the track, is there.
+                result = tracks_pb2.MuteResult(track=named_by(track), stage=publication_pb2.STAGE_REQUESTED)
+        result.block.CopyFrom(held.blocks.shown(block))
+        return result
+
+    async def _mute_one(
+        self, call: _Call, track: track_pb2.Track, chosen: Chosen, terms: Terms
+    ) -> tracks_pb2.MuteResult:
+        held = self._held
+        block = held.blocks.holding(track)
+        if call.validate_only:
+            result = tracks_pb2.MuteResult(track=named_by(track), muted=track.muted)
+        else:
+            async with contextlib.AsyncExitStack() as stack:
+                if terms.expire_time is None or block is not None:
+                    await held.timed.forget(track)
+                else:
+                    stalling = self._stalls.stalling(track.room, track.publication_id)
+                    until = held.timed.muting(call.live, track, terms.expire_time, terms.reason, stalling)
+                    await stack.enter_async_context(until)
+                result = await self._set_one(call, track, chosen, muted=True)
+        if block is not None:
+            result.block.CopyFrom(held.blocks.shown(block))
+        return result
+
+    async def _unmute_one(self, call: _Call, track: track_pb2.Track, chosen: Chosen) -> tracks_pb2.MuteResult:
+        require_publishable(call.live, track, chosen.sid_field)
+        refuse_blocked(self._held.blocks, track, chosen.sid_field)
+        if call.validate_only:
+            return tracks_pb2.MuteResult(track=named_by(track), muted=track.muted)
+        await self._held.timed.forget(track)
+        return await self._set_one(call, track, chosen, muted=False)
 
     async def _set_one(
-        self, live: LiveRoom, track: track_pb2.Track, field: str, *, muted: bool, deadline: Deadline
+        self, call: _Call, track: track_pb2.Track, chosen: Chosen, *, muted: bool
     ) -> tracks_pb2.MuteResult:
+        live = call.live
+
         def seen() -> bool:
             current = live.model.tracks.get(track.sid)
             return current is None or current.muted == muted
 
-        if await self._remember(live.name, track.publication_id, muted=muted) is not None:
+        if await self._stalls.meant(live.name, track.publication_id, muted=muted) is not None:
             # It is carried out when frames come again: until then the track stays muted in any case.
-            result = tracks_pb2.MuteResult(track=_named(track), muted=True)
+            result = tracks_pb2.MuteResult(track=named_by(track), muted=True)
             result.stage = publication_pb2.STAGE_OBSERVED if muted else publication_pb2.STAGE_REQUESTED
             if muted:
                 result.evidence = publication_pb2.EVIDENCE_ROOM
             return result
-        done = publication_pb2.STAGE_REQUESTED
+        done: publication_pb2.Stage.ValueType = publication_pb2.STAGE_REQUESTED
         if not (live.current and seen()):
-            done = await self._ask(live, track, field, muted=muted, deadline=deadline)
-        await live.until(seen, deadline.remaining_s())
+            self._rooms.attribute(live.name, "track_muted" if muted else "track_unmuted", track.sid, call.cause)
+            if muted:
+                await self._api.mute_track(live.name, track.participant_identity, track.sid, muted=True)
+            else:
+                done = await self._unmuting.unmute(live, track, call.deadline, chosen.field)
+        await live.until(seen, call.deadline.remaining_s())
         current = live.model.tracks.get(track.sid)
         if current is None:
-            raise TrackNotFound(f"track {track.sid!r} was unpublished meanwhile", field=f"{field}.track_sid")
-        result = tracks_pb2.MuteResult(track=_named(track), muted=current.muted)
+            raise TrackNotFound(f"track {track.sid!r} was unpublished meanwhile", field=chosen.sid_field)
+        result = tracks_pb2.MuteResult(track=named_by(track), muted=current.muted)
         if current.muted == muted:
             result.stage = publication_pb2.STAGE_OBSERVED
             result.evidence = publication_pb2.EVIDENCE_ROOM
@@ -109,64 +223,26 @@ class Mutes:
             result.stage = done
         return result
 
-    async def _ask(
-        self, live: LiveRoom, track: track_pb2.Track, field: str, *, muted: bool, deadline: Deadline
-    ) -> publication_pb2.Stage.ValueType:
-        """How far it is known to have got without a look at the room."""
-        try:
-            await self._api.mute_track(live.name, track.participant_identity, track.sid, muted=muted)
-        except LiveKitRefusal as error:
-            if muted or error.twirp_code != "failed_precondition":
-                raise
-            return await self._unmute_by_client(live, track, field, deadline)
-        return publication_pb2.STAGE_REQUESTED
 
-    async def _unmute_by_client(
-        self, live: LiveRoom, track: track_pb2.Track, field: str, deadline: Deadline
-    ) -> publication_pb2.Stage.ValueType:
-        """LiveKit forbids it; the client's own companion may do it, and ask its user."""
-        target = Target(live.name, track.participant_identity, track.participant_sid)
-        try:
-            reply = await self._companion.set_muted(target, track.sid, deadline, muted=False)
-        except (CompanionMissing, LiveKitUnavailable) as error:
-            raise RemoteUnmuteDisabled(
-                "LiveKit forbids unmuting from the server; its configuration needs room.enable_remote_unmute: true",
-                field=field,
-                metadata={"livekit_setting": "room.enable_remote_unmute"},
-            ) from error
-        done = reply.status == COMMAND_STATUS_DONE
-        return publication_pb2.STAGE_ACKNOWLEDGED if done else publication_pb2.STAGE_REQUESTED
-
-
-def _question(live: LiveRoom, ref: tracks_pb2.TrackRef) -> Question:
-    """Asked of the participant that the caller names, else of the publisher: the answer must not tell whether a track
-    of somebody else's exists."""
-    known = live.model.tracks.get(ref.track_sid)
-    described = Description(type=known.type, source=known.source) if known is not None else None
-    publisher = known.participant_identity if known is not None else ""
-    identity = ref.participant_identity or publisher
-    return Question(
-        access_pb2.PERMISSION_MUTE, live.name, identity, ref.track_sid, described if identity == publisher else None
-    )
-
-
-def _checked(live: LiveRoom, ref: tracks_pb2.TrackRef, field: str, *, muted: bool) -> track_pb2.Track:
-    known = live.model.tracks.get(ref.track_sid)
-    named = ref.participant_identity
-    if named and (known is None or named != known.participant_identity):
-        # The same for a track of somebody else's and for one that does not exist.
-        raise TrackNotFound(
-            f"participant {named!r} has no track {ref.track_sid!r}", field=f"{field}.participant_identity"
+def refuse_blocked(blocks: Blocks, track: track_pb2.Track, field: str) -> None:
+    """Raises TrackBlocked where a block holds the track."""
+    block = blocks.holding(track)
+    if block is not None:
+        raise TrackBlocked(
+            "a moderation block holds the track muted: lift it first",
+            field=field,
+            metadata={"block_id": block.block_id},
         )
-    track = find_track(live.model.tracks, ref.track_sid, f"{field}.track_sid")
-    if track.type == track_pb2.TRACK_TYPE_DATA:
-        raise NotForDataTracks("LiveKit cannot mute data tracks", field=f"{field}.track_sid")
-    if not muted and not may_publish(live.model.participants[track.participant_identity], track.type, track.source):
-        raise TargetPermission(
-            f"participant {track.participant_identity!r} may not publish this source", field=f"{field}.track_sid"
-        )
-    return track
 
 
-def _named(track: track_pb2.Track) -> tracks_pb2.TrackRef:
-    return tracks_pb2.TrackRef(track_sid=track.sid, participant_identity=track.participant_identity)
+def _terms(request: tracks_pb2.MuteTracksRequest, identity: str) -> Terms:
+    """Raises InvalidField."""
+    if not request.HasField("expire_time"):
+        return Terms(request.reason, None, identity)
+    try:
+        expire_time = seconds_of(request.expire_time)
+    except ValueError:
+        raise InvalidField("the end of the mute is no point in time", field="expire_time") from None
+    if not time.time() < expire_time <= time.time() + MAX_EXPIRY_S:
+        raise InvalidField("the mute must end in the future, within 30 days", field="expire_time")
+    return Terms(request.reason, expire_time, identity)

@@ -4,21 +4,20 @@ from typing import Final
 
 import structlog
 
-from track.v1 import access_pb2, publication_pb2, track_pb2
+from track.v1 import publication_pb2, track_pb2
+from track.v1.event_pb2 import EventCause
 from track.v1.publication_pb2 import Publication, UnpublishTrackRequest, UnpublishTrackResponse
 from track_server.access.access import Access
-from track_server.access.bounds import Description
 from track_server.access.principal import Principal
-from track_server.access.question import Question
-from track_server.control.commands import Target
 from track_server.control.companion import Companion
+from track_server.control.targets import target_of
 from track_server.deadline import Deadline
 from track_server.errors import TrackError
 from track_server.livekit.api import LiveKitApi
 from track_server.publishing.book import Book
 from track_server.publishing.ending import METHODS, Ending
 from track_server.publishing.ids import hosted
-from track_server.publishing.questions import ending
+from track_server.publishing.questions import ending_track
 from track_server.publishing.routes import CLIENT, HOSTED
 from track_server.publishing.secrets import shown
 from track_server.rooms.reading import find_track, look
@@ -35,8 +34,6 @@ PERMISSION: Final = publication_pb2.UNPUBLISH_METHOD_PERMISSION
 # A companion answers within milliseconds. A client that does not obey is not waited for: the permission is taken away.
 _COMPANION_S: Final = 3.0
 _HOSTED_S: Final = 2.0
-# Others have no RPC of LiveKit, and would only be waited for.
-_ASKED: Final = (track_pb2.PARTICIPANT_KIND_STANDARD, track_pb2.PARTICIPANT_KIND_AGENT)
 
 
 class Unpublishing:
@@ -61,9 +58,9 @@ class Unpublishing:
         self._withholding = withholding
 
     async def unpublish(
-        self, principal: Principal, request: UnpublishTrackRequest, deadline: Deadline
+        self, principal: Principal, request: UnpublishTrackRequest, deadline: Deadline, cause: EventCause
     ) -> UnpublishTrackResponse:
-        """Takes the track out of the room, and waits for it to be gone.
+        """Takes the track out of the room, and waits for it to be gone. ``cause``: the call, to those who watch.
 
         Raises RoomNotFound, PermissionDenied, TrackNotFound, LiveKitUnavailable.
         """
@@ -73,17 +70,17 @@ class Unpublishing:
             if known is None and publication is None:
                 # It may have been published a moment ago.
                 known = (await look(self._api, live.name)).tracks.get(request.track_sid)
-            await self._access.require(principal, _question(live.name, known, publication))
+            await self._access.require(principal, ending_track(live.name, known, publication))
             if publication is not None and publication.route != CLIENT:
                 if request.validate_only:
                     return UnpublishTrackResponse(publication=publication, method=METHODS[publication.route])
-                return await self._ending.end(publication, MODERATION, deadline)
+                return await self._ending.end(publication, MODERATION, deadline, cause)
             track = find_track({known.sid: known} if known is not None else {}, request.track_sid, "track_sid")
             if self._hosted(live, track):
-                return await self._take_out_hosted(live, track, request, deadline)
+                return await self._take_out_hosted(live, track, request, deadline, cause)
             if request.validate_only:
                 return await self._foreseen(live, track, publication)
-            return await self._take_out(live, track, publication, request, deadline)
+            return await self._take_out(live, track, publication, request, deadline, cause)
 
     async def _take_out(
         self,
@@ -92,25 +89,32 @@ class Unpublishing:
         publication: Publication | None,
         request: UnpublishTrackRequest,
         deadline: Deadline,
+        cause: EventCause,
     ) -> UnpublishTrackResponse:
         if publication is not None:
             # First: its route must not bring it back. It tells the companion to take it away.
-            publication = await self._ending.begin(publication, MODERATION)
+            publication = await self._ending.begin(publication, MODERATION, cause)
+        live.causes.expect("track_unpublished", track.sid, cause)
         answer = UnpublishTrackResponse(publication=publication, stage=publication_pb2.STAGE_REQUESTED)
         patience = Deadline.after(min(_COMPANION_S, deadline.remaining_s() / 2))
         asked = publication is not None or await self._ask(live, track, patience)
         if asked and await _gone(live, track, patience):
             answer.method = COMPANION
             return _seen(answer, gone=True)
-        await self._end_others(live, track)
-        withheld = await self._withholding.take(live, track, deadline, give_back=request.restore_permission)
+        await self._end_others(live, track, cause)
+        withheld = await self._withholding.take(live, track, deadline, cause, give_back=request.restore_permission)
         answer.method = PERMISSION
         answer.also_unpublished.extend(withheld.also)
         answer.permission_restored = withheld.restored is True
         return _seen(answer, withheld.gone)
 
     async def _take_out_hosted(
-        self, live: LiveRoom, track: track_pb2.Track, request: UnpublishTrackRequest, deadline: Deadline
+        self,
+        live: LiveRoom,
+        track: track_pb2.Track,
+        request: UnpublishTrackRequest,
+        deadline: Deadline,
+        cause: EventCause,
     ) -> UnpublishTrackResponse:
         """Takes out a track of this service's own that is no publication's: not yet, or not any more."""
         answer = UnpublishTrackResponse(method=publication_pb2.UNPUBLISH_METHOD_HOSTED_SESSION)
@@ -121,19 +125,17 @@ class Unpublishing:
         await self._book.until(lambda: self._published(live.name, track.sid) is not None, patience)
         publication = self._published(live.name, track.sid)
         if publication is not None:
-            return await self._ending.end(publication, MODERATION, deadline)
+            return await self._ending.end(publication, MODERATION, deadline, cause)
         answer.stage = publication_pb2.STAGE_REQUESTED
         return _seen(answer, await _gone(live, track, deadline))
 
     async def _ask(self, live: LiveRoom, track: track_pb2.Track, deadline: Deadline) -> bool:
         """Asks the companion; says whether there is one that does what it is asked."""
-        target = _target(live, track)
-        if target is None:
-            return False
+        identity = track.participant_identity
         try:
-            await self._companion.unpublish(target, track.sid, deadline)
+            await self._companion.unpublish(target_of(live, identity), track.sid, deadline)
         except TrackError as error:
-            log.info("companion_did_not_unpublish", room=live.name, identity=target.identity, reason=error.message)
+            log.info("companion_did_not_unpublish", room=live.name, identity=identity, reason=error.message)
             return False
         return True
 
@@ -142,11 +144,9 @@ class Unpublishing:
     ) -> UnpublishTrackResponse:
         """What would be done."""
         answer = UnpublishTrackResponse(publication=publication)
-        target = _target(live, track)
         try:
-            by_companion = target is not None and await self._companion.has_companion(
-                target, Deadline.after(_COMPANION_S)
-            )
+            target = target_of(live, track.participant_identity)
+            by_companion = await self._companion.has_companion(target, Deadline.after(_COMPANION_S))
         except TrackError:
             by_companion = False
         if by_companion:
@@ -156,12 +156,12 @@ class Unpublishing:
             answer.also_unpublished.extend(await self._withholding.preview(live.name, track))
         return answer
 
-    async def _end_others(self, live: LiveRoom, track: track_pb2.Track) -> None:
+    async def _end_others(self, live: LiveRoom, track: track_pb2.Track, cause: EventCause) -> None:
         """Ends the participant's other publications that go with the permission: they must not be brought back."""
         for other in self._book.active_of(live.name, track.participant_identity, CLIENT):
             data = track.type == other.type == track_pb2.TRACK_TYPE_DATA
             if data or (track.type != track_pb2.TRACK_TYPE_DATA and other.spec.source == track.source):
-                await self._ending.begin(other, MODERATION)
+                await self._ending.begin(other, MODERATION, cause)
 
     def _hosted(self, live: LiveRoom, track: track_pb2.Track) -> bool:
         """Whether this service publishes it. What a participant says of itself is not enough."""
@@ -179,22 +179,6 @@ class Unpublishing:
         )
         publication = next(found, None)
         return shown(publication) if publication is not None else None
-
-
-def _question(room: str, track: track_pb2.Track | None, publication: Publication | None) -> Question:
-    """Whether somebody may end it: nobody's where there is none, so that a denial does not tell whether there is."""
-    if publication is not None or track is None:
-        return ending(room, publication)
-    described = Description(type=track.type, source=track.source)
-    return Question(access_pb2.PERMISSION_PUBLISH, room, track.participant_identity, track.sid, described)
-
-
-def _target(live: LiveRoom, track: track_pb2.Track) -> Target | None:
-    """Whose client is to be asked; None where there is none that could have a companion."""
-    participant = live.model.participants.get(track.participant_identity)
-    if participant is None or participant.kind not in _ASKED:
-        return None
-    return Target(live.name, participant.identity, participant.sid)
 
 
 async def _gone(live: LiveRoom, track: track_pb2.Track, deadline: Deadline) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Final, Self
 
 import grpc
@@ -10,6 +9,7 @@ import structlog
 from grpc import aio
 
 from track_server.config import Settings, SettingsError, environment_name, is_loopback, split_address
+from track_server.lifetime import Closing
 from track_server.pem import read_authorities, read_pair
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class Certificates:
     key: bytes | None = field(default=None, repr=False)
 
 
-class Connection:
+class Connection(Closing):
     """A channel to ``settings.permission_address``. `async with` opens it; raises SettingsError.
 
     Without TLS where the settings have no CA, which they allow on loopback alone.
@@ -56,11 +56,6 @@ class Connection:
         self.channel = self._made()
         self._open = True
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def renew(self) -> None:
         """Takes another channel where the certificates have changed; where the files are no good, what is stays."""

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -14,6 +13,7 @@ import structlog
 from track.v1.access_pb2 import Permission
 from track_server.errors import ConsistencyNotReached, InvalidConsistencyToken
 from track_server.filewatch import WatchedFiles, read_file
+from track_server.lifetime import Closing
 from track_server.permissions.rules import RuleSet
 from track_server.permissions.rules_file import RulesError, parse
 
@@ -48,7 +48,7 @@ class Watch:
         return permissions
 
 
-class LiveRules:
+class LiveRules(Closing):
     """The rules of the file at ``path``. `async with` reads them, raising RulesError, and again on change.
 
     A file that cannot be taken later is logged, and the rules stay as they were. ``refused`` is called for each.
@@ -68,11 +68,6 @@ class LiveRules:
     async def __aenter__(self) -> Self:
         await self._file.__aenter__()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Follow the file no more. May be called twice."""

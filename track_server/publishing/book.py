@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from track.v1 import event_pb2
 from track.v1.publication_pb2 import Publication, PublicationRoute
 from track_server.durations import seconds_of
 from track_server.publishing.lifecycle import ENDED
@@ -56,6 +57,10 @@ class Book:
         """The publication with its secrets."""
         secrets = self._secrets.get(publication.publication_id)
         return publication if secrets is None else with_secrets(publication, secrets)
+
+    def contribute(self, room: str, snapshot: event_pb2.RoomSnapshot) -> None:
+        """Fills in the room's publications that have not ended, oldest first."""
+        snapshot.publications.extend(found for found in self.of_room(room) if found.state != ENDED)
 
     def active(self) -> Iterable[Publication]:
         """All that have not ended."""

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from google.protobuf import json_format
-
 from track.v1.publication_pb2 import (
     AppliedLimit,
     LimitEnforcement,
@@ -16,6 +14,7 @@ from track.v1.track_pb2 import Track, TrackSource, TrackType
 from track_server.access.bounds import Bounds
 from track_server.config.limits import LimitSettings
 from track_server.errors import LimitExceeded, PermissionDenied
+from track_server.metadata import content
 from track_server.publishing.spec import SIMULCAST_EDGE, data_bps, sdk_lower_layers
 
 _ENCODER: Final = LimitEnforcement.LIMIT_ENFORCEMENT_ENCODER
@@ -69,12 +68,11 @@ class Capacity:
         return bounds.within(Bounds(max_bitrate_bps=self._limits.max_track_bitrate_bps))
 
     def check_track(self, spec: PublicationSpec, kind: "TrackType.ValueType") -> None:
-        """Raises LimitExceeded where a completed ``spec`` is beyond a limit of each track."""
+        """Raises LimitExceeded where a completed ``spec`` is beyond a limit of each track, InvalidField where its
+        metadata cannot be shown to everybody."""
         limits = self._limits
-        metadata = spec.metadata if spec.HasField("metadata") else None
-        size = len(json_format.MessageToJson(metadata, indent=None).encode()) if metadata is not None else 0
-        if size > limits.max_metadata_bytes:
-            raise LimitExceeded("max_metadata_bytes", limits.max_metadata_bytes, "track", field="spec.metadata")
+        if spec.HasField("metadata"):
+            content.check(spec.metadata, limits, "spec.metadata")
         raw_bytes = spec.video.width * spec.video.height * 3 // 2 if spec.push.HasField("raw_video") else 0
         if raw_bytes > limits.max_frame_bytes:
             raise LimitExceeded("max_frame_bytes", limits.max_frame_bytes, "frame", field="spec.video")

@@ -80,6 +80,11 @@ class Carried:
             encryption_key=encryption_key(map(self._book.whole, self.wanted())),
         )
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether a worker needs a key before it joins."""
+        return bool(encryption_key(map(self._book.whole, self.wanted())))
+
     def _desired(self, publication: Publication) -> media.DesiredTrack:
         publication_id = publication.publication_id
         takeover = self.takeovers.find(publication_id)
@@ -92,6 +97,7 @@ class Carried:
             restricted=self._restricted(self._room, publication_id),
             push=self._push_source(publication_id),
             change=self.takeovers.change(publication_id),
+            unmute_time_us=self.takeovers.unmute_time_us(publication_id),
         )
 
     def anew(self, publication_id: str) -> None:
@@ -235,8 +241,7 @@ class Carried:
 
     def _bind(self, publication: Publication, track_sid: str) -> None:
         if self.live is not None:
-            metadata = publication.spec.metadata if publication.spec.HasField("metadata") else None
-            self.live.bind(track_sid, Binding(publication.publication_id, metadata))
+            self.live.bind(track_sid, Binding(publication.publication_id))
 
     async def compare(self, live: LiveRoom, at: float) -> bool:
         """Takes over mutes, and finds tracks that LiveKit took away without a word to the worker.

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Self
 
 from track.v1.publication_update_pb2 import MediaGap, SubscriberGap
 from track_server.errors import LiveKitUnavailable
 from track_server.flow import Flow, gap_ms
+from track_server.lifetime import Closing, Tasks
 from track_server.livekit.debug import DebugView, DownTrack
 
 _PREPARE_S: Final = 0.5
@@ -67,7 +68,7 @@ class SubscriberGaps:
         ]
 
 
-class GapWatch:
+class GapWatch(Closing):
     """Reads the debug view over and over, from ``async with`` on. ``debug``: None where it is not turned on."""
 
     def __init__(self, debug: DebugView | None, room: str, old_sid: str, watcher_identity: str) -> None:
@@ -79,7 +80,7 @@ class GapWatch:
         self._debug = debug
         self._room = room
         self._watcher_identity = watcher_identity
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._looked = asyncio.Event()
 
     @property
@@ -87,17 +88,16 @@ class GapWatch:
         """Whether anything can be seen."""
         return self._debug is not None
 
-    async def __aenter__(self) -> "GapWatch":
+    async def __aenter__(self) -> Self:
         if self._debug is not None:
             await self._look(self._debug)
             self.at_first = self.down
-            self._task = asyncio.create_task(self._run(self._debug), name=f"gaps {self._room}")
+            self._tasks.spawn(self._run(self._debug), name=f"gaps {self._room}")
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+    async def aclose(self) -> None:
+        """Looks no more. May be called twice."""
+        await self._tasks.aclose()
 
     async def prepare(self) -> None:
         """Looks until all who receive the old track were seen being sent more of it, for a while at most."""

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from types import TracebackType
-from typing import Self
 
 import structlog
 
@@ -12,8 +10,10 @@ from track.v1.publication_pb2 import Publication
 from track.v1.track_pb2 import TRACK_TYPE_DATA
 from track_server.access.principal import Principal
 from track_server.errors import InvalidField, NotForDataTracks, PermissionDenied, PublicationEnded
+from track_server.lifetime import Closing, Tasks
 from track_server.publishing.attachment import Attachment
 from track_server.publishing.ids import session_id
+from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.resources import Hosting
 from track_server.publishing.routes import HOSTED
 from track_server.publishing.session import HostedSession
@@ -21,7 +21,7 @@ from track_server.publishing.session import HostedSession
 log = structlog.get_logger(__name__)
 
 
-class Sessions:
+class Sessions(Closing):
     """Owner of the hosted sessions, `async with`.
 
     ``on_stats``: told of every session's statistics. ``stats_interval``: how often a room's are wanted, in seconds.
@@ -37,21 +37,11 @@ class Sessions:
         self._on_stats = on_stats
         self._stats_interval = stats_interval
         self._sessions: dict[str, HostedSession] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        self._tasks = Tasks()
 
     async def aclose(self) -> None:
         """Lets go of the sessions; what they publish stays wanted. May be called twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     def restore(self) -> None:
         """Begins the sessions of all publications that an earlier run left."""
@@ -84,6 +74,18 @@ class Sessions:
                 " under another participant_identity",
                 field="participant_identity",
             )
+
+    def unmute(self, room: str, publication_id: str) -> bool:
+        """Has the session of the publication unmute its track; says whether there is one."""
+        publication = self._hosting.book.find(room, publication_id)
+        if publication is None or publication.route != HOSTED or publication.state == ENDED:
+            return False
+        session = self._sessions.get(session_id(room, publication.participant_identity))
+        if session is None:
+            return False
+        session.carried.takeovers.unmute(publication_id)
+        session.kick()
+        return True
 
     def refresh_stats(self, room: str) -> None:
         """Tells the room's sessions how often statistics are wanted now."""
@@ -151,9 +153,7 @@ class Sessions:
         session = HostedSession(self._hosting, room, identity, restored=restored)
         session.want_stats(self._stats_interval(room))
         self._sessions[session.session_id] = session
-        task = asyncio.create_task(self._run(session), name=f"session {session.session_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._run(session), name=f"session {session.session_id}")
         return session
 
     async def _run(self, session: HostedSession) -> None:

@@ -50,6 +50,10 @@ class OwnWorkers(Protocol):
     def ready(self) -> bool:
         """Whether there is one that can be asked, full or not."""
 
+    @property
+    def expected(self) -> bool:
+        """Whether there are any at all, be it that they are just being started."""
+
     async def offer(self, ticket: str, token: str, over: Callable[[], None]) -> OfferedSession | None:
         """Offers them a session, by its ticket and the token for the room; None where none of them answers.
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from track.v1 import publication_pb2
+from track.v1 import event_pb2, publication_pb2
 from track.v1.publication_pb2 import Publication
 from track_server.access.access import Access
 from track_server.access.bounds import Bounds
@@ -12,14 +12,15 @@ from track_server.cel import compile_filter, in_time
 from track_server.deadline import Deadline
 from track_server.errors import DeadlineTooShort, PublicationNotFound
 from track_server.livekit.api import LiveKitApi
+from track_server.metadata.specified import SpecifiedMetadata
 from track_server.paging import Position, page_of
 from track_server.publishing import lifecycle
 from track_server.publishing.book import Book
+from track_server.publishing.causes import moving, publishing
 from track_server.publishing.clearance import Clearance
 from track_server.publishing.ending import METHODS, Ending
 from track_server.publishing.ids import identity_of, made_up
 from track_server.publishing.ids import publication_id as id_of
-from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.progress import Progress
 from track_server.publishing.questions import ending, question_of
 from track_server.publishing.routes import CLIENT, Routes, route_of
@@ -44,6 +45,7 @@ class Publishing:
         clearance: Clearance,
         progress: Progress,
         ending: Ending,
+        metadata: SpecifiedMetadata,
     ) -> None:
         self._rooms = rooms
         self._api = api
@@ -53,6 +55,7 @@ class Publishing:
         self._clearance = clearance
         self._progress = progress
         self._ending = ending
+        self._metadata = metadata
 
     async def publish(
         self,
@@ -60,6 +63,7 @@ class Publishing:
         request: publication_pb2.PublishTrackRequest,
         operation_key: str,
         deadline: Deadline,
+        cause: event_pb2.EventCause,
     ) -> publication_pb2.PublishTrackResponse:
         """Stores the publication, and waits for it to be in the room. One ``operation_key`` publishes once."""
         if deadline.remaining_s() < MIN_TIME_S:
@@ -83,6 +87,7 @@ class Publishing:
             creator_identity=principal.identity,
             creator=principal.message,
         )
+        await self._metadata.check(publication)
         carrying_out = self._routes.of(publication)
         if request.validate_only:
             return await self._validated(publication, bounds, create_room=request.create_room)
@@ -96,17 +101,20 @@ class Publishing:
             publication = self._clearance.fitted(lifecycle.begin(publication, now()), bounds, live)
             # Nothing may be waited for between the two: of calls at the same time only one has the last place.
             self._clearance.admit(publication, bounds, live)
-            await self._store_allowed(principal, publication)
+            self._metadata.fit(publication, live)
+            publishing(self._rooms, publication, cause)
+            await self._store_allowed(principal, publication, cause)
             carrying_out.kick(publication)
             return await self._wait_live(live, publication, deadline)
 
-    async def _store_allowed(self, principal: Principal, publication: Publication) -> None:
+    async def _store_allowed(self, principal: Principal, publication: Publication, cause: event_pb2.EventCause) -> None:
         """Stores it, and asks again: a permission that went away since it was checked found nothing to end.
 
         What is refused, not stored, or given up by its caller meanwhile does not stay: nobody would publish it.
         """
         try:
-            await self._book.save(publication)
+            with moving(self._rooms, publication, cause):
+                await self._book.save(publication)
             await self._access.require(principal, question_of(publication))
         except BaseException:
             await self._book.forget(publication)
@@ -136,10 +144,15 @@ class Publishing:
         await self._routes.of(publication).refuse(publication, live)
         if live is not None:
             self._clearance.fitted(publication, bounds, live)
+            self._metadata.fit(publication, live)
         self._clearance.admit(publication, bounds, live)
 
     async def unpublish(
-        self, principal: Principal, request: publication_pb2.UnpublishTrackRequest, deadline: Deadline
+        self,
+        principal: Principal,
+        request: publication_pb2.UnpublishTrackRequest,
+        deadline: Deadline,
+        cause: event_pb2.EventCause,
     ) -> publication_pb2.UnpublishTrackResponse:
         """Ends the publication, and waits for its track to be gone. Raises PublicationNotFound."""
         known = self._book.find(request.room, request.publication_id)
@@ -147,7 +160,7 @@ class Publishing:
         publication = self.get(request.room, request.publication_id)
         if request.validate_only:
             return publication_pb2.UnpublishTrackResponse(publication=publication, method=METHODS[publication.route])
-        return await self._ending.end(publication, publication_pb2.PUBLICATION_END_CAUSE_CALLER, deadline)
+        return await self._ending.end(publication, publication_pb2.PUBLICATION_END_CAUSE_CALLER, deadline, cause)
 
     def get(self, room: str, publication_id: str) -> Publication:
         """The publication. Raises PublicationNotFound."""
@@ -167,10 +180,6 @@ class Publishing:
             query=("publications", request.room, request.filter),
         )
         return publication_pb2.ListPublicationsResponse(publications=publications, next_page_token=token)
-
-    def active(self, room: str) -> list[Publication]:
-        """The room's publications that have not ended, oldest first."""
-        return [found for found in self._book.of_room(room) if found.state != ENDED]
 
     async def _wait_live(
         self, live: LiveRoom, publication: Publication, deadline: Deadline

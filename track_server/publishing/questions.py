@@ -34,6 +34,14 @@ def ending(room: str, publication: Publication | None) -> Question:
     )
 
 
+def ending_track(room: str, track: track_pb2.Track | None, publication: Publication | None) -> Question:
+    """As `ending`, of a track that need not be a publication's."""
+    if publication is not None or track is None:
+        return ending(room, publication)
+    described = Description(type=track.type, source=track.source)
+    return Question(access_pb2.PERMISSION_PUBLISH, room, track.participant_identity, track.sid, described)
+
+
 def plausible(principal: Principal, spec: publication_pb2.PublicationSpec) -> Description:
     """What is known of the track before its file was looked at.
 

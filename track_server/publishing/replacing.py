@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+from typing import Any, TypeVar
 
 from track.v1 import publication_pb2
 from track.v1.publication_pb2 import Evidence, Publication, Stage
 from track.v1.publication_update_pb2 import MediaGap
 from track_server.deadline import Deadline
 from track_server.errors import NotSupported, PublicationEnded, RestartInProgress
+from track_server.lifetime import Closing, Tasks
 from track_server.livekit.debug import DebugView
 from track_server.publishing.book import Book
 from track_server.publishing.gaps import GapWatch
@@ -21,6 +21,8 @@ from track_server.publishing.lifecycle import LIVE
 from track_server.publishing.replacement import Replacement, Replacer, Subscribers
 from track_server.publishing.routes import HOSTED
 from track_server.rooms.rooms import Rooms
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,9 @@ class Replaced:
     evidence: "Evidence.ValueType" = publication_pb2.EVIDENCE_UNSPECIFIED
 
 
-class Replacing:
-    """Replaces tracks of this service's own sessions, `async with`. One replacement a publication at a time."""
+class Replacing(Closing):
+    """Replaces tracks of this service's own sessions, `async with`. One change a publication at a time, of whatever
+    route."""
 
     def __init__(
         self, rooms: Rooms, book: Book, sessions: Sessions, debug: DebugView | None, subscribers: Subscribers
@@ -45,24 +48,14 @@ class Replacing:
         self._sessions = sessions
         self._debug = debug
         self._subscribers = subscribers
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._tasks = Tasks()
+        self._running: dict[str, asyncio.Task[Any]] = {}
         # A lock lasts as long as somebody has or awaits it.
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
         """Lets go of what is under way. May be called twice."""
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     @contextlib.asynccontextmanager
     async def turn(self, publication_id: str, deadline: Deadline) -> AsyncIterator[None]:
@@ -105,16 +98,20 @@ class Replacing:
         gets that back where the new track fails."""
         if publication.route != HOSTED:
             raise NotSupported("only what this service itself publishes is replaced by it", field="publication_id")
-        publication_id = publication.publication_id
         work = Replacement(publication, graceful, before)
-        task = asyncio.create_task(self._run(work), name=f"replace {publication_id}")
-        self._running[publication_id] = task
-        task.add_done_callback(lambda done: self._done(publication_id, done))
+        task = self.begin(publication.publication_id, self._run(work))
         await asyncio.wait([task], timeout=deadline.remaining_s())
         if task.done():
             task.result()
-        current = self._book.find(publication.room, publication_id) or publication
+        current = self._book.find(publication.room, publication.publication_id) or publication
         return Replaced(current, work.gap, work.stage, work.evidence)
+
+    def begin(self, publication_id: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begins it for who has the turn. It goes on whoever waits for it, and the next turn comes after it."""
+        task = self._tasks.begin(work, name=f"change {publication_id}")
+        self._running[publication_id] = task
+        task.add_done_callback(lambda _: self._running.pop(publication_id))
+        return task
 
     async def _run(self, work: Replacement) -> None:
         publication = work.publication
@@ -124,12 +121,6 @@ class Replacing:
             async with watch:
                 replacer = Replacer(work, self._book, session.carried, live, watch, self._subscribers, session.kick)
                 await replacer.run()
-
-    def _done(self, publication_id: str, task: asyncio.Task[None]) -> None:
-        del self._running[publication_id]
-        if not task.cancelled():
-            # Nobody may be there any more to hear of it.
-            task.exception()
 
 
 def _busy() -> RestartInProgress:

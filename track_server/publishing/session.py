@@ -183,7 +183,7 @@ class HostedSession:
                 server_address=self._hosting.server_address,
                 room_sid=live.model.sid if live.current else "",
                 elsewhere=self._unanswered,
-                encrypted=bool(self.carried.desired(None, None).encryption_key),
+                encrypted=self.carried.encrypted,
                 stereo=with_stereo(self.carried.wanted()),
             )
 

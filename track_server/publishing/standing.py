@@ -10,16 +10,20 @@ from track_server.access.revocation import StandingEffect
 from track_server.errors import PermissionDenied
 from track_server.publishing import lifecycle
 from track_server.publishing.book import Book
+from track_server.publishing.causes import moving, unpublishing
 from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.questions import question_of
 from track_server.publishing.routes import Routes
+from track_server.rooms.causes import PERMISSION_REVOKED, rule_cause
 from track_server.rooms.room import now
+from track_server.rooms.rooms import Rooms
 
 
 class StandingPublications:
     """All publications that have not ended and whose creator is known."""
 
-    def __init__(self, book: Book, routes: Routes) -> None:
+    def __init__(self, rooms: Rooms, book: Book, routes: Routes) -> None:
+        self._rooms = rooms
         self._book = book
         self._routes = routes
 
@@ -32,8 +36,12 @@ class StandingPublications:
             current = self._book.find(publication.room, publication.publication_id)
             if current is None or current.state == ENDED:
                 return
-            cause = publication_pb2.PUBLICATION_END_CAUSE_PERMISSION_REVOKED
-            await self._book.take(lifecycle.end(current, cause, now(), detail=error.message, problem=error.problem()))
+            revoked = publication_pb2.PUBLICATION_END_CAUSE_PERMISSION_REVOKED
+            cause = rule_cause(PERMISSION_REVOKED, error.message)
+            unpublishing(self._rooms, current, cause)
+            ended = lifecycle.end(current, revoked, now(), detail=error.message, problem=error.problem())
+            with moving(self._rooms, current, cause):
+                await self._book.take(ended)
             self._routes.of(publication).kick(current)
 
         return StandingEffect(remembered(publication.creator), question_of(publication), end)

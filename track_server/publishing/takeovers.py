@@ -1,5 +1,6 @@
 """Which track of a publication takes over from which, and which changes the tracks of a session are to take over."""
 
+import time
 from dataclasses import dataclass
 
 from track.media.v1 import media_service_pb2 as media
@@ -45,6 +46,7 @@ class Takeovers:
         self._retries = retries
         self._active: dict[str, Takeover] = {}
         self._changes: dict[str, int] = {}
+        self._unmuted_us: dict[str, int] = {}
         self._changed: dict[str, int] = {}
         """The latest change that the worker has told of."""
 
@@ -85,7 +87,15 @@ class Takeovers:
         takeover.gone = not report.previous_track_sid and not takeover.keeps
         return takeover
 
-    # Changes that the track there takes over as it is.
+    # What the track there does as it is.
+
+    def unmute(self, publication_id: str) -> None:
+        """The worker is to be told to unmute the track itself, where LiveKit's API may not."""
+        self._unmuted_us[publication_id] = time.time_ns() // 1000
+
+    def unmute_time_us(self, publication_id: str) -> int:
+        """When the worker was to be told so last, in microseconds since 1970; 0: never."""
+        return self._unmuted_us.get(publication_id, 0)
 
     def change(self, publication_id: str) -> int:
         """The change that the worker is told."""

@@ -7,7 +7,7 @@ from typing import Final
 from protovalidate import Validator
 
 from track.control.v1 import control_pb2 as control
-from track.v1 import publication_pb2
+from track.v1 import event_pb2, publication_pb2
 from track.v1 import publication_update_pb2 as pb
 from track.v1.publication_pb2 import Evidence, Publication, PublicationSpec, Stage
 from track.v1.publication_update_pb2 import MediaGap, UpdateMethod
@@ -22,15 +22,17 @@ from track_server.errors import (
     NotSupported,
     PublicationEnded,
     PublicationNotFound,
-    TrackError,
 )
 from track_server.faults import fault_of, path_of
 from track_server.mediachange import same_media
+from track_server.metadata.specified import SpecifiedMetadata
 from track_server.publishing import attempts, lifecycle
 from track_server.publishing.book import Book
+from track_server.publishing.causes import moving, replacing
 from track_server.publishing.changes import IN_PLACE, NONE, REPLACED, changed, method_of, refuse_unchangeable
 from track_server.publishing.clearance import Clearance
 from track_server.publishing.client.route import ClientRoute
+from track_server.publishing.client.updates import ClientUpdates
 from track_server.publishing.hosting import Sessions
 from track_server.publishing.lifecycle import ENDED, LIVE
 from track_server.publishing.progress import Progress
@@ -42,11 +44,12 @@ from track_server.publishing.secrets import shown
 from track_server.publishing.session import HostedSession
 from track_server.publishing.spec import Stream, complete
 from track_server.publishing.spec.kinds import VIDEO
-from track_server.rooms.model import Binding
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 from track_server.store.records import StoreError
 
+_METADATA: Final = "metadata"
+"""The field of the spec."""
 _STORED: Final = publication_pb2.STAGE_REQUESTED
 _UNKNOWN: Final = UpdateMethod.UPDATE_METHOD_UNSPECIFIED
 
@@ -78,26 +81,35 @@ class PublicationUpdates:
         rooms: Rooms,
         book: Book,
         clients: ClientRoute,
+        client_updates: ClientUpdates,
         sessions: Sessions,
         access: Access,
         clearance: Clearance,
         progress: Progress,
         replacing: Replacing,
+        metadata: SpecifiedMetadata,
     ) -> None:
         self._rooms = rooms
         self._book = book
         self._clients = clients
+        self._client_updates = client_updates
         self._sessions = sessions
         self._access = access
         self._clearance = clearance
         self._progress = progress
         self._replacing = replacing
+        self._metadata = metadata
         self._rules = Validator()
 
     async def update(
-        self, principal: Principal, request: pb.UpdatePublicationRequest, deadline: Deadline
+        self,
+        principal: Principal,
+        request: pb.UpdatePublicationRequest,
+        deadline: Deadline,
+        cause: event_pb2.EventCause,
     ) -> pb.UpdatePublicationResponse:
         """Stores the change, and waits for its effect. Where its new track or its client fails, it is what it was.
+        ``cause``: the call, to those who watch.
 
         Raises PublicationNotFound, PublicationEnded, what PublishTrack raises of a spec, RestartInProgress while
         another change of it takes longer than the deadline, and what made the change fail.
@@ -114,7 +126,9 @@ class PublicationUpdates:
                     effect = _Effect(_foreseen(change))
                     publication = shown(change.after)
                 else:
-                    effect = await self._make(live, change, deadline)
+                    effect = await self._make(live, change, deadline, cause)
+                    if _METADATA in request.update_mask.paths:
+                        self._metadata.respecified(change.after)
                     publication = self._book.find(request.room, request.publication_id) or shown(change.after)
         return pb.UpdatePublicationResponse(
             publication=publication,
@@ -150,6 +164,8 @@ class PublicationUpdates:
             raise InvalidOptions("what the track carries cannot change", field="update_mask")
         refuse_unchangeable(before.spec, spec)
         after = lifecycle.changed(before, spec)
+        if _METADATA in request.update_mask.paths:
+            await self._metadata.check(after)
         if method_of(before, after) != NONE and before.route == INGRESS:
             raise NotSupported("an ingress sends what it was made with; end it and publish another one")
         return _Change(before, after, bounds)
@@ -165,17 +181,17 @@ class PublicationUpdates:
         if not same_media(before.spec, after.spec):
             after = self._clearance.fitted(attempts.anew(after), change.bounds, live)
         self._clearance.admit(after, change.bounds, live)
+        if after.spec.metadata != before.spec.metadata:
+            self._metadata.fit(after, live)
         return _Change(before, after, change.bounds)
 
     # Doing it.
 
-    async def _make(self, live: LiveRoom, change: _Change, deadline: Deadline) -> _Effect:
+    async def _make(self, live: LiveRoom, change: _Change, deadline: Deadline, cause: event_pb2.EventCause) -> _Effect:
         before, after = change.before, change.after
         method = method_of(before, after)
-        await self._store(before, after)
-        if live.current and after.track_sid:
-            metadata = after.spec.metadata if after.spec.HasField("metadata") else None
-            live.bind(after.track_sid, Binding(after.publication_id, metadata))
+        with moving(self._rooms, before, cause):
+            await self._store(before, after)
         if same_media(before.spec, after.spec):
             return _Effect(NONE, _STORED)
         if after.route == CLIENT:
@@ -192,14 +208,20 @@ class PublicationUpdates:
         if method == IN_PLACE:
             return await self._in_place(session, after, deadline)
         current = self._book.find(after.room, after.publication_id) or after
+        replacing(self._rooms, current, cause)
         replaced = await self._replacing.replace_in_turn(current, deadline, graceful=True, before=before)
         return _Effect(REPLACED, replaced.stage, replaced.evidence, replaced.gap)
 
     async def _store(self, before: Publication, after: Publication) -> None:
         """What is not stored, or given up by its caller meanwhile, does not stay: nobody would be told of it."""
+        by_client = _is_by_client(before, after)
+        if by_client:
+            await self._client_updates.note(before)
         try:
             await self._book.rewrite(after)
         except BaseException:
+            if by_client:
+                await self._client_updates.forget(before)
             current = self._book.find(after.room, after.publication_id)
             if current is not None and current.state != ENDED:
                 with contextlib.suppress(StoreError):
@@ -216,20 +238,12 @@ class PublicationUpdates:
         return _Effect(IN_PLACE, _STORED)
 
     async def _by_client(self, live: LiveRoom, change: _Change, deadline: Deadline) -> _Effect:
-        """Has the participant's client make it; where the client does not, it is what it was."""
         before, after = change.before, change.after
-        if before.state != LIVE:
+        if not _is_by_client(before, after):
             self._clients.kick(after)
             return _Effect(NONE, _STORED)
-        try:
-            reply = await self._clients.update(after, deadline)
-        except TrackError:
-            current = self._book.find(after.room, after.publication_id)
-            if current is not None and current.state != ENDED:
-                await self._book.rewrite(lifecycle.changed(current, before.spec))
-                self._clients.kick(current)
-            raise
-        if reply.status != control.COMMAND_STATUS_DONE:
+        reply = await self._client_updates.make(before, after, deadline)
+        if reply is None or reply.status != control.COMMAND_STATUS_DONE:
             return _Effect(_UNKNOWN, _STORED)
         sid = reply.result.track_sid or before.track_sid
         method = IN_PLACE if sid == before.track_sid else REPLACED
@@ -237,6 +251,11 @@ class PublicationUpdates:
         if await live.until(lambda: sid in live.model.tracks, deadline.remaining_s()):
             return _Effect(method, publication_pb2.STAGE_OBSERVED, publication_pb2.EVIDENCE_COMPANION, gap)
         return _Effect(method, publication_pb2.STAGE_ACKNOWLEDGED, gap=gap)
+
+
+def _is_by_client(before: Publication, after: Publication) -> bool:
+    """Whether the participant's client has to make it: of what is not LIVE there is no track to change."""
+    return after.route == CLIENT and before.state == LIVE and not same_media(before.spec, after.spec)
 
 
 def _foreseen(change: _Change) -> "UpdateMethod.ValueType":

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from track_server.errors import Draining, Internal
+from track_server.lifetime import Closing, Tasks
 from track_server.quality.clock import Clock
 from track_server.quality.demand import Demand
 from track_server.quality.reports import Selection
@@ -18,7 +18,7 @@ Build = Callable[[Room, Selection, float], bytes]
 """Makes the serialised message for a room, a selection and an interval in seconds."""
 
 
-class Broadcast:
+class Broadcast(Closing):
     """Owner of the tickers, one for each room, selection and interval that has readers; `async with`."""
 
     def __init__(self, build: Build, demand: Demand, clock: Clock) -> None:
@@ -26,23 +26,13 @@ class Broadcast:
         self._demand = demand
         self._clock = clock
         self._tickers: dict[tuple[int, Selection, float], _Ticker] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._draining = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Ends all streams with Draining. May be called twice."""
         self._draining = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     def __len__(self) -> int:
         """Tickers that run."""
@@ -63,12 +53,8 @@ class Broadcast:
         ticker = self._tickers.get(key)
         if ticker is None:
             ticker = self._tickers[key] = _Ticker(room, selection, interval_s, self._build, self._clock)
-            task = asyncio.create_task(
-                self._run(key, ticker), name=f"quality reports of {room.name} each {interval_s:g} s"
-            )
-            ticker.task = task
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            name = f"quality reports of {room.name} each {interval_s:g} s"
+            ticker.task = self._tasks.begin(self._run(key, ticker), name=name)
         ticker.readers += 1
         try:
             seen = ticker.count

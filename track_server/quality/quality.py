@@ -1,16 +1,17 @@
 """The quality of a room's tracks: takes what hosted sessions measure, and reports it beside LiveKit's score."""
 
 import asyncio
+import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import AsyncGenerator, Collection
+from typing import Final
 
 from google.protobuf import timestamp_pb2
 
 from track.media.v1.media_service_pb2 import SessionStats
-from track.v1.quality_pb2 import GetQualityReportResponse, StreamQualityReportsResponse
+from track.v1.quality_pb2 import GetQualityReportResponse, StreamQualityReportsResponse, TrackQualityReport
 from track.v1.track_pb2 import FRESHNESS_SOURCE_WATCHED, TRACK_TYPE_DATA, Track
+from track_server.lifetime import Closing
 from track_server.quality.broadcast import Broadcast
 from track_server.quality.clock import Clock, Moment, SystemClock
 from track_server.quality.counters import HISTORY_S, History
@@ -31,7 +32,7 @@ LINGER_S: Final = 15.0
 """Statistics go on for so long, in seconds, after GetQualityReport, so that who asks again need not wait again."""
 
 
-class Quality:
+class Quality(Closing):
     """Owner of the histories of hosted publications and of the report streams; `async with`.
 
     ``observer`` is called with a room's name and its new interval whenever ``stats_interval`` of it changes.
@@ -45,14 +46,6 @@ class Quality:
         self._histories: OrderedDict[str, History] = OrderedDict()
         """By publication id, the one that was heard of last at the end."""
         self._recorded = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Ends all streams with Draining. May be called twice."""
@@ -86,6 +79,15 @@ class Quality:
     def stats_interval(self, room: str) -> float | None:
         """How often hosted sessions of ``room`` should report statistics, in seconds (1 to 5); None: not at all."""
         return self._demand.interval(room)
+
+    def wanted(self, room: str, interval_s: float) -> contextlib.AbstractContextManager[None]:
+        """For the span of the block statistics of ``room`` come each ``interval_s``; for who takes ``sample``s."""
+        return self._demand.hold(room, interval_s)
+
+    def sample(self, room: Room, track_sids: Collection[str], window_s: float) -> list[TrackQualityReport]:
+        """The quality of those of the tracks that are in the room, over the last ``window_s``, as known now."""
+        tracks = [room.model.tracks[sid] for sid in track_sids if sid in room.model.tracks]
+        return track_reports(tracks, room.model.qualities, self._histories, self._clock.now(), window_s)
 
     def stream(self, room: Room, selection: Selection, interval_s: float) -> AsyncGenerator[bytes]:
         """Serialised StreamQualityReportsResponses: one at once, then one each ``interval_s``, until the room closes.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from google.protobuf import timestamp_pb2
 from livekit.protocol import models
 
-from track.v1 import quality_pb2, track_pb2
+from track.v1 import event_pb2, quality_pb2, track_pb2
 
 TYPES: Mapping[int, track_pb2.TrackType.ValueType] = {
     models.TrackType.AUDIO: track_pb2.TRACK_TYPE_AUDIO,
@@ -49,6 +49,11 @@ KINDS: Mapping[int, track_pb2.ParticipantKind.ValueType] = {
 }
 
 
+def room_state(room: models.Room) -> event_pb2.RoomState:
+    """The room itself."""
+    return event_pb2.RoomState(sid=room.sid, metadata=room.metadata, active_recording=room.active_recording)
+
+
 def participant(info: models.ParticipantInfo) -> track_pb2.Participant:
     """A participant, without its tracks."""
     result = track_pb2.Participant(
@@ -86,20 +91,34 @@ def disconnect_reason(info: models.ParticipantInfo) -> str:
     return models.DisconnectReason.Name(reason) if known else ""
 
 
+def infos(info: models.ParticipantInfo) -> dict[str, models.TrackInfo | models.DataTrackInfo]:
+    """LiveKit's own messages of the participant's media and data tracks, by SID."""
+    result: dict[str, models.TrackInfo | models.DataTrackInfo] = {found.sid: found for found in info.tracks}
+    result.update({found.sid: found for found in info.data_tracks})
+    return result
+
+
 def tracks(room: str, info: models.ParticipantInfo) -> dict[str, track_pb2.Track]:
     """The participant's media and data tracks, by SID."""
-    result = {track.sid: media_track(room, info, track) for track in info.tracks}
-    for data in info.data_tracks:
-        result[data.sid] = track_pb2.Track(
-            sid=data.sid,
-            room=room,
-            participant_identity=info.identity,
-            participant_sid=info.sid,
-            name=data.name,
-            type=track_pb2.TRACK_TYPE_DATA,
-            encryption=ENCRYPTIONS.get(data.encryption, track_pb2.ENCRYPTION_UNSPECIFIED),
-        )
-    return result
+    return {sid: track(room, info, found) for sid, found in infos(info).items()}
+
+
+def track(room: str, info: models.ParticipantInfo, found: models.TrackInfo | models.DataTrackInfo) -> track_pb2.Track:
+    """A track of ``info``."""
+    return media_track(room, info, found) if isinstance(found, models.TrackInfo) else data_track(room, info, found)
+
+
+def data_track(room: str, info: models.ParticipantInfo, data: models.DataTrackInfo) -> track_pb2.Track:
+    """A data track of ``info``."""
+    return track_pb2.Track(
+        sid=data.sid,
+        room=room,
+        participant_identity=info.identity,
+        participant_sid=info.sid,
+        name=data.name,
+        type=track_pb2.TRACK_TYPE_DATA,
+        encryption=ENCRYPTIONS.get(data.encryption, track_pb2.ENCRYPTION_UNSPECIFIED),
+    )
 
 
 def media_track(room: str, info: models.ParticipantInfo, track: models.TrackInfo) -> track_pb2.Track:

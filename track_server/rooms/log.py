@@ -1,93 +1,158 @@
-"""The event log of a room: bounded, with a cursor (epoch, sequence) after every event.
-
-An epoch is one unbroken watch. A new one begins when the watch was away, so a cursor of an old epoch cannot hide a gap.
-"""
+"""The newest messages of a watched room, in memory: bounded by number and size, over all epochs of the watch."""
 
 import asyncio
-import re
-import secrets
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Final
 
 from track.v1 import event_pb2
-from track_server.errors import InvalidCursor
+from track_server.rooms.cursor import Cursor, Seal
 
-_CURSOR = re.compile(r"([0-9a-f]{12})-([0-9]{1,18})")
+MAX_BYTES: Final = 16 << 20
+"""Bytes of messages kept of a room where no other bound is given."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Cursor:
-    """A position in a log: after event ``sequence`` of ``epoch``; 0 is before the first."""
+class Message:
+    """One message of a room's stream: an event or a snapshot, with the cursor after it; serialised once for all.
 
-    epoch: str
-    sequence: int
+    ``text``: the cursor as callers get it.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.epoch}-{self.sequence}"
+    __slots__ = ("_encoded", "_event", "_snapshot", "position", "text")
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Reads what ``str()`` wrote. Raises InvalidCursor."""
-        match = _CURSOR.fullmatch(text)
-        if match is None:
-            raise InvalidCursor("the cursor is not one that this service gave", field="cursor")
-        return cls(match[1], int(match[2]))
+    def __init__(
+        self,
+        position: Cursor,
+        text: str,
+        *,
+        event: event_pb2.RoomEvent | None = None,
+        snapshot: event_pb2.RoomSnapshot | None = None,
+        encoded: bytes = b"",
+    ) -> None:
+        self.position = position
+        self.text = text
+        self._event = event
+        self._snapshot = snapshot
+        self._encoded = encoded
+
+    @property
+    def event(self) -> event_pb2.RoomEvent | None:
+        """The event; None where it is a snapshot."""
+        self._read()
+        return self._event
+
+    @property
+    def snapshot(self) -> event_pb2.RoomSnapshot | None:
+        """The snapshot; None where it is an event."""
+        self._read()
+        return self._snapshot
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing of its room comes after it."""
+        event = self.event
+        return event is not None and event.HasField("room_closed")
+
+    def encoded(self) -> bytes:
+        """As a serialised WatchEventsResponse. What is serialised after it adds to the same message."""
+        if not self._encoded:
+            response = event_pb2.WatchEventsResponse(cursor=self.text, event=self._event, snapshot=self._snapshot)
+            self._encoded = response.SerializeToString()
+        return self._encoded
+
+    def _read(self) -> None:
+        """Reads what was kept serialised alone."""
+        if self._event is None and self._snapshot is None:
+            response = event_pb2.WatchEventsResponse.FromString(self._encoded)
+            if response.HasField("event"):
+                self._event = response.event
+            else:
+                self._snapshot = response.snapshot
 
 
 @dataclass(slots=True)
-class Entry:
-    """An event with its cursor, serialised once for all the streams that send it."""
+class _Epoch:
+    """Where an epoch lies: place of its message 0, and the newest message's sequence."""
 
-    cursor: Cursor
-    event: event_pb2.RoomEvent
-    _encoded: bytes = b""
-
-    def encoded(self) -> bytes:
-        """The event as a serialised WatchEventsResponse."""
-        if not self._encoded:
-            self._encoded = event_pb2.WatchEventsResponse(cursor=str(self.cursor), event=self.event).SerializeToString()
-        return self._encoded
+    base: int
+    last: int
 
 
 class EventLog:
-    """The latest ``limit`` events of the current epoch."""
+    """The latest ``limit`` messages, at most ``max_bytes`` of them in all. Places count the messages of its life.
 
-    def __init__(self, limit: int) -> None:
-        self._entries: deque[Entry] = deque(maxlen=limit)
-        self._epoch = secrets.token_hex(6)
-        self._sequence = 0
+    ``keep``, where given, is told of each message.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        room: str = "",
+        seal: Seal | None = None,
+        max_bytes: int = MAX_BYTES,
+        keep: Callable[[Message], None] | None = None,
+    ) -> None:
+        self._limit = limit
+        self._max_bytes = max_bytes
+        self._room = room
+        self._seal = seal or Seal()
+        self._keep = keep
+        self._messages: deque[Message] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._epochs: dict[str, _Epoch] = {}
+        self._cursor: Cursor | None = None
         self._grown = asyncio.Event()
 
     @property
     def cursor(self) -> Cursor:
-        """After the newest event."""
-        return Cursor(self._epoch, self._sequence)
+        """After the newest message; there is none before the first epoch."""
+        assert self._cursor is not None
+        return self._cursor
+
+    @property
+    def text(self) -> str:
+        """The cursor as callers get it."""
+        return self._seal.text(self._room, self.cursor)
+
+    @property
+    def first(self) -> int:
+        """Place of the oldest message kept."""
+        return self._dropped
+
+    @property
+    def end(self) -> int:
+        """Place of the message to come."""
+        return self._dropped + len(self._messages)
+
+    def begin_epoch(self, snapshot: event_pb2.RoomSnapshot) -> None:
+        """Begins anew with the whole room: something may be missing before it."""
+        self._cursor = Cursor.first()
+        self._epochs[self._cursor.epoch] = _Epoch(self.end, 0)
+        self._add(Message(self._cursor, self.text, snapshot=snapshot))
 
     def append(self, event: event_pb2.RoomEvent) -> None:
-        """Adds an event and wakes those who wait."""
-        self._sequence += 1
-        self._entries.append(Entry(Cursor(self._epoch, self._sequence), event))
-        self.wake()
+        """Adds an event and wakes those who wait. Before the first epoch there is nobody to tell."""
+        if self._cursor is None:
+            self.wake()
+            return
+        self._cursor = self._cursor.next()
+        self._epochs[self._cursor.epoch].last = self._cursor.sequence
+        self._add(Message(self._cursor, self.text, event=event))
 
-    def begin_epoch(self) -> None:
-        """Begins anew: something may be missing, so nobody may resume across this point."""
-        self._epoch = secrets.token_hex(6)
-        self._sequence = 0
-        self._entries.clear()
-        self.wake()
+    def place_after(self, cursor: Cursor) -> int | None:
+        """Where to go on after that cursor; None where it was not told here or something after it is gone."""
+        epoch = self._epochs.get(cursor.epoch)
+        if epoch is None or cursor.sequence > epoch.last:
+            return None
+        place = epoch.base + cursor.sequence + 1
+        return place if place >= self.first else None
 
-    def reaches(self, cursor: Cursor) -> bool:
-        """Whether every event after ``cursor`` is here."""
-        first = self._sequence - len(self._entries)
-        return cursor.epoch == self._epoch and first <= cursor.sequence <= self._sequence
-
-    def after(self, cursor: Cursor) -> list[Entry]:
-        """The events after a cursor that the log reaches."""
-        behind = self._sequence - cursor.sequence
-        if behind == 0:
-            return []
-        return [self._entries[i] for i in range(len(self._entries) - behind, len(self._entries))]
+    def at(self, place: int) -> Message | None:
+        """The message of that place; None where it is gone or still to come."""
+        return self._messages[place - self._dropped] if self.first <= place < self.end else None
 
     def wake(self) -> None:
         """Wakes those who wait in ``changed``."""
@@ -95,5 +160,19 @@ class EventLog:
         self._grown = asyncio.Event()
 
     async def changed(self) -> None:
-        """Returns at the next event, epoch or wake."""
+        """Returns at the next message or wake."""
         await self._grown.wait()
+
+    def _add(self, message: Message) -> None:
+        self._messages.append(message)
+        self._bytes += len(message.encoded())
+        while len(self._messages) > self._limit or self._bytes > self._max_bytes:
+            gone = self._messages.popleft()
+            self._dropped += 1
+            self._bytes -= len(gone.encoded())
+            epoch = self._epochs[gone.position.epoch]
+            if epoch.last == gone.position.sequence and epoch is not self._epochs[self.cursor.epoch]:
+                del self._epochs[gone.position.epoch]
+        if self._keep is not None:
+            self._keep(message)
+        self.wake()

@@ -1,6 +1,6 @@
 """The model of a room: LiveKit's updates in, the room and the list of events out. No I/O, no clock of its own."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from google.protobuf import struct_pb2, timestamp_pb2
@@ -12,10 +12,18 @@ from track_server.rooms import convert
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What this service knows of a track beyond LiveKit: the publication behind it and its metadata."""
+    """What this service knows of a track beyond LiveKit: the publication behind it."""
 
     publication_id: str
-    metadata: struct_pb2.Struct | None
+
+
+Describe = Callable[[track_pb2.Track], struct_pb2.Struct | None]
+"""Metadata of a track, whose publication is filled in; None where it has none. It must neither wait nor raise."""
+
+
+def undescribed(track: track_pb2.Track) -> struct_pb2.Struct | None:
+    """No track has metadata."""
+    return None
 
 
 class RoomModel:
@@ -23,18 +31,23 @@ class RoomModel:
 
     The messages in ``participants`` (by identity), ``tracks`` (by SID) and ``qualities`` (by identity) are never
     changed in place: a change puts a new message there, so that readers may keep them. ``version`` grows with every
-    change. Hidden participants are left out.
+    change. Hidden participants are left out. ``describe``: the one way in which metadata reaches a track.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, describe: Describe = undescribed) -> None:
         self.name = name
+        self._describe = describe
         self.sid = ""
+        self.state: event_pb2.RoomState | None = None
+        """The room itself; None before LiveKit told of it."""
         self.version = 0
         self.participants: dict[str, track_pb2.Participant] = {}
         self.tracks: dict[str, track_pb2.Track] = {}
         self.qualities: dict[str, event_pb2.ParticipantQuality] = {}
         self._sids: dict[str, set[str]] = {}
         """Track SIDs by publisher."""
+        self._encoded: dict[str, bytes] = {}
+        """LiveKit's own message of each track, as it came last."""
         self._identities: dict[str, str] = {}
         """Identities by participant SID."""
         self._versions: dict[str, int] = {}
@@ -48,7 +61,7 @@ class RoomModel:
         if sid and sid != self.sid:
             self.sid = sid
             self.version += 1
-        present = [info for info in infos if _visible(info)]
+        present = [info for info in infos if visible(info)]
         identities = {info.identity for info in present}
         events: list[event_pb2.RoomEvent] = []
         for identity in [identity for identity in self.participants if identity not in identities]:
@@ -68,9 +81,18 @@ class RoomModel:
                 known = self.participants.get(info.identity)
                 if known is not None and known.sid == info.sid:
                     events += self._leave(info.identity, now, convert.disconnect_reason(info))
-            elif _visible(info):
+            elif visible(info):
                 events += self._take(info, now)
         return events
+
+    def settle(self, room: models.Room, now: timestamp_pb2.Timestamp) -> list[event_pb2.RoomEvent]:
+        """Takes what the room itself is; an event where it was known and is another now."""
+        before = self.state
+        self.state = convert.room_state(room)
+        if before == self.state:
+            return []
+        self.version += 1
+        return [event_pb2.RoomEvent(time=now, room_updated=self.state)] if before is not None else []
 
     def rate(
         self, updates: Iterable[rtc.ConnectionQualityInfo], now: timestamp_pb2.Timestamp
@@ -102,6 +124,16 @@ class RoomModel:
             self._bindings.pop(sid, None)
             return []
         self._bindings[sid] = binding
+        return self.describe([sid], now)
+
+    def describe(self, sids: Iterable[str], now: timestamp_pb2.Timestamp) -> list[event_pb2.RoomEvent]:
+        """Looks again at what this service knows of those tracks; an event for each that is another one now."""
+        events: list[event_pb2.RoomEvent] = []
+        for sid in sids:
+            events += self._complete_anew(sid, now)
+        return events
+
+    def _complete_anew(self, sid: str, now: timestamp_pb2.Timestamp) -> list[event_pb2.RoomEvent]:
         track = self.tracks.get(sid)
         if track is None:
             return []
@@ -113,6 +145,10 @@ class RoomModel:
         self.tracks[sid] = bound
         self.version += 1
         return [event_pb2.RoomEvent(time=now, track_updated=bound)]
+
+    def tracks_of(self, identity: str) -> list[track_pb2.Track]:
+        """The tracks of that participant, by SID."""
+        return [self.tracks[sid] for sid in sorted(self._sids.get(identity, ()))]
 
     def _take(self, info: models.ParticipantInfo, now: timestamp_pb2.Timestamp) -> list[event_pb2.RoomEvent]:
         if info.version and info.version < self._versions.get(info.sid, 0):
@@ -136,12 +172,18 @@ class RoomModel:
         return events
 
     def _take_tracks(self, info: models.ParticipantInfo, now: timestamp_pb2.Timestamp) -> list[event_pb2.RoomEvent]:
-        fresh = convert.tracks(self.name, info)
+        fresh = convert.infos(info)
         events = [
             event_pb2.RoomEvent(time=now, track_unpublished=self._forget(sid))
             for sid in sorted(self._sids.get(info.identity, set()) - fresh.keys())
         ]
-        for sid, track in fresh.items():
+        for sid, found in fresh.items():
+            # Every update of a participant brings all its tracks, of which most are as before.
+            encoded = found.SerializeToString()
+            if self._encoded.get(sid) == encoded:
+                continue
+            self._encoded[sid] = encoded
+            track = convert.track(self.name, info, found)
             self._complete(track)
             before = self.tracks.get(sid)
             if before == track:
@@ -168,6 +210,7 @@ class RoomModel:
 
     def _forget(self, sid: str) -> track_pb2.Track:
         track = self.tracks.pop(sid)
+        self._encoded.pop(sid, None)
         self._sids[track.participant_identity].discard(sid)
         self._bindings.pop(sid, None)
         return track
@@ -176,12 +219,14 @@ class RoomModel:
         binding = self._bindings.get(track.sid)
         if binding is not None:
             track.publication_id = binding.publication_id
-            track.ClearField("metadata")
-            if binding.metadata is not None:
-                track.metadata.CopyFrom(binding.metadata)
+        metadata = self._describe(track)
+        track.ClearField("metadata")
+        if metadata is not None:
+            track.metadata.CopyFrom(metadata)
 
 
-def _visible(info: models.ParticipantInfo) -> bool:
+def visible(info: models.ParticipantInfo) -> bool:
+    """Whether it is one of those that the model has."""
     return not info.permission.hidden and info.state != models.ParticipantInfo.DISCONNECTED
 
 

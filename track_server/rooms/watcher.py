@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -79,7 +80,7 @@ class Watcher:
                 failures = 0
             delay = min(_BACKOFF_FIRST_S * 2**failures, _BACKOFF_LAST_S)
             failures += 1
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            await self._room.glance.within(delay * random.uniform(0.5, 1.0))
 
     async def _exists(self) -> bool:
         # Joining would create the room.
@@ -114,35 +115,41 @@ class Watcher:
     async def _follow(self, connection: SignalConnection) -> None:
         join = connection.join
         self._room.publishable = frozenset(codec.mime.lower() for codec in join.enabled_publish_codecs) or None
-        self._room.seen(join.room.sid, join.other_participants, WATCHED)
+        self._room.seen(join.room.sid, join.other_participants, WATCHED, join.room)
         reading = asyncio.create_task(self._read(connection), name="watcher-read")
         transport = asyncio.create_task(connection.wait_transport(), name="watcher-transport")
+        doubt = asyncio.create_task(self._room.glance.anew(), name="watcher-doubt")
         try:
             # Signalling works before the transport is up, and LiveKit ends it if the transport breaks later.
-            await asyncio.wait({reading, transport}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
+            await asyncio.wait({reading, transport, doubt}, return_when=asyncio.FIRST_COMPLETED)
+            if not (reading.done() or doubt.done()):
                 await transport
-            await reading
+                await asyncio.wait({reading, doubt}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                await reading
         except SignalClosed as end:
             if end.reason not in _ENDED:
                 # Said before the rest of the connection is taken down, which takes a while.
                 self._room.lost()
             raise
         finally:
-            reading.cancel()
-            transport.cancel()
-            await asyncio.gather(reading, transport, return_exceptions=True)
+            for task in (reading, transport, doubt):
+                task.cancel()
+            await asyncio.gather(reading, transport, doubt, return_exceptions=True)
 
     async def _read(self, connection: SignalConnection) -> None:
         scored: dict[str, str] = {}
         self._room.keyframes = Keyframes(connection.send, scored)
         try:
-            await self._score(connection, scored)
+            await self._score(connection, self._room.model.participants, scored)
             async for response in connection.updates():
                 match response.WhichOneof("message"):
                     case "update":
                         self._room.update(response.update.participants)
-                        await self._score(connection, scored)
+                        changed = {info.identity for info in response.update.participants}
+                        await self._score(connection, changed, scored)
+                    case "room_update":
+                        self._room.settle(response.room_update.room)
                     case "connection_quality":
                         self._room.rate(response.connection_quality.updates)
                     case _:
@@ -150,9 +157,9 @@ class Watcher:
         finally:
             self._room.keyframes = None
 
-    async def _score(self, connection: SignalConnection, scored: dict[str, str]) -> None:
+    async def _score(self, connection: SignalConnection, identities: Iterable[str], scored: dict[str, str]) -> None:
         """Keeps one disabled subscription a publisher, for which LiveKit sends that publisher's quality."""
-        sids = choose(self._room.model.tracks.values(), scored)
+        sids = choose(self._room.model, identities, scored)
         if not sids:
             return
         disable = rtc.SignalRequest(track_setting=rtc.UpdateTrackSettings(track_sids=sids, disabled=True))
@@ -167,8 +174,9 @@ class Watcher:
             async with asyncio.timeout(_POLL_SPELL_S):
                 while not self._room.closed:
                     infos = await self._api.list_participants(self._room.name)
-                    if not infos and not await self._exists():
+                    room = (await self._api.find_rooms([self._room.name])).get(self._room.name)
+                    if not infos and room is None:
                         self._room.close("ROOM_CLOSED")
                         return
-                    self._room.seen("", infos, POLLED)
-                    await asyncio.sleep(_POLL_INTERVAL_S)
+                    self._room.seen("", infos, POLLED, room)
+                    await self._room.glance.within(_POLL_INTERVAL_S)

@@ -2,18 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 from weakref import WeakValueDictionary
 
 import structlog
 from livekit.protocol import models
 
+from track.v1.event_pb2 import EventCause
 from track.v1.track_pb2 import ParticipantPermission, Track
 from track_server.deadline import Deadline
 from track_server.errors import TrackError, TrackNotFound
+from track_server.lifetime import Closing, Tasks
 from track_server.livekit.api import LiveKitApi, LiveKitNotFound
 from track_server.rooms import convert
 from track_server.rooms.permissions import may_publish, without
@@ -45,7 +46,7 @@ class Withheld:
     restored: bool | None
 
 
-class Withholding:
+class Withholding(Closing):
     """Owner of the taking away, `async with`. One participant's permission is changed by one at a time.
 
     ``lost``: told of the room and the identity of whom a permission stays taken away, though it was to be given back.
@@ -55,25 +56,14 @@ class Withholding:
         self._api = api
         self._store = store
         self._lost = lost
-        self._tasks: set[asyncio.Task[Withheld]] = set()
+        self._tasks = Tasks()
         self._temporary: set[tuple[str, str]] = set()
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     async def aclose(self) -> None:
         """Waits a moment for what is to be given back; the rest is left to the next start. May be called twice."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_CLOSE_S)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.settle(_CLOSE_S)
+        await self._tasks.aclose()
 
     def temporary(self, room: str, identity: str) -> bool:
         """Whether a permission of the participant is away for a moment alone, and by this service."""
@@ -83,58 +73,66 @@ class Withholding:
         """Begins to give back what an earlier run took away for a moment, and could not give back."""
         for record in await self._store.list(_KIND):
             info = models.ParticipantInfo.FromString(record.body)
-            _ = self._begin(self._restore_left(record.room, info))
+            self._tasks.spawn(self._restore_left(record.room, info), name="give a permission back")
 
     async def preview(self, room: str, track: Track) -> tuple[str, ...]:
         """SIDs of the other tracks that would go with it. Raises TrackNotFound."""
         info = await self._find(room, track)
         return _others(room, info, track)
 
-    async def take(self, live: LiveRoom, track: Track, deadline: Deadline, *, give_back: bool) -> Withheld:
+    async def take(
+        self, live: LiveRoom, track: Track, deadline: Deadline, cause: EventCause, *, give_back: bool
+    ) -> Withheld:
         """Takes away the permission to publish what is of the track's source, or data; waits for the track to be gone.
+        ``cause``: the call, to those who watch.
 
         Then the permission is given back, if it is to be: also where the caller has gone meanwhile. Raises
         TrackNotFound where the participant has left, or has taken the track away itself; LiveKitUnavailable.
         """
         others: list[str] = []
-        task = self._begin(self._take(live, track, deadline, others, give_back=give_back))
+        work = self._take(live, track, deadline, others, cause, give_back=give_back)
+        task = self._tasks.begin(work, name="withholding")
         done, _ = await asyncio.wait([task], timeout=deadline.remaining_s())
         if done:
             return task.result()
         gone = live.current and track.sid not in live.model.tracks
         return Withheld(tuple(others), gone, False if give_back else None)
 
-    def _begin(self, work: Coroutine[Any, Any, Withheld]) -> asyncio.Task[Withheld]:
-        task = asyncio.create_task(work, name="withholding")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Withheld]) -> None:
-        self._tasks.discard(task)
-        # Its caller may be gone.
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.info("withholding_ended", reason=str(error))
-
     async def _take(
-        self, live: LiveRoom, track: Track, deadline: Deadline, others: list[str], *, give_back: bool
+        self,
+        live: LiveRoom,
+        track: Track,
+        deadline: Deadline,
+        others: list[str],
+        cause: EventCause,
+        *,
+        give_back: bool,
     ) -> Withheld:
         room, identity = live.name, track.participant_identity
         async with self._lock(room, identity):
             info = await self._find(room, track)
             others += _others(room, info, track)
+            live.causes.expect("participant_updated", info.sid, cause)
+            for sid in (track.sid, *others):
+                live.causes.expect("track_unpublished", sid, cause)
             if not give_back:
                 await self._set(room, track, without(info.permission, track))
                 return Withheld(tuple(others), await self._gone(live, track, others, deadline), None)
             await self._store.put(_KIND, room, identity, _record(info, track.sid).SerializeToString())
             self._temporary.add((room, identity))
             try:
-                return await self._take_for_a_moment(live, info, track, deadline, others)
+                return await self._take_for_a_moment(live, info, track, deadline, others, cause)
             finally:
                 self._temporary.discard((room, identity))
 
     async def _take_for_a_moment(
-        self, live: LiveRoom, info: models.ParticipantInfo, track: Track, deadline: Deadline, others: list[str]
+        self,
+        live: LiveRoom,
+        info: models.ParticipantInfo,
+        track: Track,
+        deadline: Deadline,
+        others: list[str],
+        cause: EventCause,
     ) -> Withheld:
         try:
             await self._set(live.name, track, without(info.permission, track))
@@ -144,6 +142,7 @@ class Withholding:
             raise
         # The rest of the time is for giving back: LiveKit has taken the track away before it answers.
         gone = await self._gone(live, track, others, Deadline.after(deadline.remaining_s() / 2))
+        live.causes.expect("participant_updated", info.sid, cause)
         restored = await self._give_back(live.name, info, track)
         allowed = convert.participant(info).permission
         if restored:

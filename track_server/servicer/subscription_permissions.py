@@ -4,6 +4,7 @@ from typing import Any
 
 from track.v1 import subscription_permission_pb2 as pb
 from track.v1.track_service_pb2_grpc import TrackServiceServicer
+from track_server.access.causes import cause_of
 from track_server.deadline import Deadline
 from track_server.interceptors.context import current_call
 from track_server.subscription.permissions import SubscriptionPermissions
@@ -18,7 +19,8 @@ class TrackSubscriptionPermissions(TrackServiceServicer):
         self, request: pb.SetTrackSubscriptionPermissionsRequest, context: Any
     ) -> pb.SetTrackSubscriptionPermissionsResponse:
         call = current_call()
-        return await self.subscription_permissions.set(call.caller, request, Deadline.after(call.remaining()))
+        cause = cause_of(call.caller, request_id=call.request_id)
+        return await self.subscription_permissions.set(call.caller, request, Deadline.after(call.remaining()), cause)
 
     async def GetTrackSubscriptionPermissions(
         self, request: pb.GetTrackSubscriptionPermissionsRequest, context: Any
@@ -30,4 +32,5 @@ class TrackSubscriptionPermissions(TrackServiceServicer):
         self, request: pb.ClearTrackSubscriptionPermissionsRequest, context: Any
     ) -> pb.ClearTrackSubscriptionPermissionsResponse:
         call = current_call()
-        return await self.subscription_permissions.clear(call.caller, request, Deadline.after(call.remaining()))
+        cause = cause_of(call.caller, request_id=call.request_id)
+        return await self.subscription_permissions.clear(call.caller, request, Deadline.after(call.remaining()), cause)

@@ -4,6 +4,7 @@ from typing import Any
 
 from track.v1 import tracks_pb2 as pb
 from track.v1.track_service_pb2_grpc import TrackServiceServicer
+from track_server.access.causes import cause_of
 from track_server.batch import fail_if_all_failed
 from track_server.deadline import Deadline
 from track_server.interceptors.context import current_call
@@ -25,6 +26,7 @@ class Subscriptions(TrackServiceServicer):
             request.room,
             request.updates,
             deadline,
+            cause_of(call.caller, request_id=call.request_id),
             validate_only=request.validate_only,
             consistency_token=request.consistency_token,
         )

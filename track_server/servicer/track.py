@@ -4,28 +4,41 @@ from track.v1 import server_info_pb2
 from track_server.access.service_mode.access import ServiceAccess
 from track_server.access.track_tokens import TrackTokens
 from track_server.audit.record import Record
+from track_server.egress.requests import EgressCalls
+from track_server.egress.rules import EgressRules
 from track_server.health import Readiness
+from track_server.metadata.metadata import Metadata
+from track_server.metadata.policies import SchemaPolicies
+from track_server.moderation.asking import Questions
+from track_server.moderation.lifting import Lifting
 from track_server.moderation.mutes import Mutes
 from track_server.moderation.unpublishing import Unpublishing
 from track_server.publishing.publishing import Publishing
 from track_server.publishing.push.pushes import Pushes
 from track_server.publishing.restarting.restarts import Restarts
 from track_server.publishing.updates import PublicationUpdates
+from track_server.pulling.pulls import Pulls
 from track_server.quality.quality import Quality
 from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
+from track_server.rooms.watching import Watching
 from track_server.servicer.audit import AuditEntries
+from track_server.servicer.egress import TrackRecordings
 from track_server.servicer.events import Events
+from track_server.servicer.metadata import TrackMetadata
 from track_server.servicer.moderation import Moderation
 from track_server.servicer.publications import Publications
+from track_server.servicer.pulls import TrackPulls
 from track_server.servicer.quality import QualityReports
 from track_server.servicer.server_info import ServerInformation
 from track_server.servicer.subscription_permissions import TrackSubscriptionPermissions
 from track_server.servicer.subscriptions import Subscriptions
 from track_server.servicer.tokens import OperationTokens
 from track_server.servicer.tracks import Tracks
+from track_server.servicer.webhooks import WebhookSubscriptions
 from track_server.subscription.permissions import SubscriptionPermissions
 from track_server.subscription.updates import SubscriptionUpdates
+from track_server.webhooks.webhooks import Webhooks
 
 
 class TrackService(
@@ -33,9 +46,13 @@ class TrackService(
     Tracks,
     Events,
     Moderation,
+    TrackMetadata,
     Subscriptions,
     TrackSubscriptionPermissions,
+    TrackRecordings,
+    WebhookSubscriptions,
     QualityReports,
+    TrackPulls,
     OperationTokens,
     AuditEntries,
     ServerInformation,
@@ -46,16 +63,25 @@ class TrackService(
         self,
         *,
         rooms: Rooms,
+        watching: Watching,
         reader: Reader,
         publishing: Publishing,
         updates: PublicationUpdates,
         restarts: Restarts,
         pushes: Pushes,
+        pulls: Pulls,
         unpublishing: Unpublishing,
         mutes: Mutes,
+        lifting: Lifting,
+        questions: Questions,
         subscriptions: SubscriptionUpdates,
         subscription_permissions: SubscriptionPermissions,
         track_tokens: TrackTokens,
+        metadata: Metadata,
+        schemas: SchemaPolicies,
+        egress: EgressCalls,
+        egress_rules: EgressRules,
+        webhooks: Webhooks,
         quality: Quality,
         record: Record,
         readiness: Readiness,
@@ -65,16 +91,25 @@ class TrackService(
         permissions: ServiceAccess | None = None,
     ) -> None:
         self.rooms = rooms
+        self.watching = watching
         self.reader = reader
         self.publishing = publishing
         self.updates = updates
         self.restarts = restarts
         self.pushes = pushes
+        self.pulls = pulls
         self.unpublishing = unpublishing
         self.mutes = mutes
+        self.lifting = lifting
+        self.questions = questions
         self.subscriptions = subscriptions
         self.subscription_permissions = subscription_permissions
         self.track_tokens = track_tokens
+        self.metadata = metadata
+        self.schemas = schemas
+        self.egress = egress
+        self.egress_rules = egress_rules
+        self.webhooks = webhooks
         self.quality = quality
         self.record = record
         self.readiness = readiness

@@ -55,6 +55,51 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         END
         """,
     ),
+    (
+        "ALTER TABLE journal ADD COLUMN mark TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE journal ADD COLUMN number INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX journal_mark ON journal (kind, room, mark, number) WHERE mark <> ''",
+        # Of those with a mark, as of each room below.
+        "ALTER TABLE journal_size ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0",
+        """
+        CREATE TABLE journal_of_room (
+            kind TEXT NOT NULL,
+            room TEXT NOT NULL,
+            entries INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            PRIMARY KEY (kind, room)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "DROP TRIGGER journal_appended",
+        "DROP TRIGGER journal_trimmed",
+        """
+        CREATE TRIGGER journal_appended AFTER INSERT ON journal WHEN new.mark = '' BEGIN
+            INSERT INTO journal_size (kind, entries) VALUES (new.kind, 1)
+                ON CONFLICT (kind) DO UPDATE SET entries = entries + 1;
+        END
+        """,
+        """
+        CREATE TRIGGER journal_trimmed AFTER DELETE ON journal WHEN old.mark = '' BEGIN
+            UPDATE journal_size SET entries = entries - 1 WHERE kind = old.kind;
+        END
+        """,
+        """
+        CREATE TRIGGER journal_marked AFTER INSERT ON journal WHEN new.mark <> '' BEGIN
+            INSERT INTO journal_size (kind, entries, bytes) VALUES (new.kind, 1, length(new.body))
+                ON CONFLICT (kind) DO UPDATE SET entries = entries + 1, bytes = bytes + excluded.bytes;
+            INSERT INTO journal_of_room VALUES (new.kind, new.room, 1, length(new.body))
+                ON CONFLICT (kind, room) DO UPDATE SET entries = entries + 1, bytes = bytes + excluded.bytes;
+        END
+        """,
+        """
+        CREATE TRIGGER journal_unmarked AFTER DELETE ON journal WHEN old.mark <> '' BEGIN
+            UPDATE journal_size SET entries = entries - 1, bytes = bytes - length(old.body) WHERE kind = old.kind;
+            UPDATE journal_of_room SET entries = entries - 1, bytes = bytes - length(old.body)
+                WHERE kind = old.kind AND room = old.room;
+            DELETE FROM journal_of_room WHERE kind = old.kind AND room = old.room AND entries = 0;
+        END
+        """,
+    ),
 )
 
 

@@ -4,9 +4,9 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
+from track_server.lifetime import Closing
 from track_server.store.records import Record, RevisionConflict
 from track_server.store.schema import migrate
 from track_server.store.sqlite_journal import SqliteJournal
@@ -23,7 +23,7 @@ _INSERT: Final = f"INTO record ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 _UPDATE: Final = "revision = excluded.revision, body = excluded.body, expire_time = excluded.expire_time"
 
 
-class SqliteStore:
+class SqliteStore(Closing):
     """A `Store` in one file, which one process at a time may hold. `async with` opens it.
 
     ``clock`` gives seconds since 1970 UTC. Opening raises StoreError where the file cannot be used.
@@ -42,11 +42,6 @@ class SqliteStore:
     async def __aenter__(self) -> Self:
         await self._transactions.open()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def get(self, kind: str, room: str, key: str) -> Record | None:
         """See Store."""

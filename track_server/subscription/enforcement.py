@@ -2,35 +2,24 @@
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from track_server.deadline import Deadline
+from track_server.lifetime import Closing, Tasks
 from track_server.subscription.keeper import Keeper, Means
 
 
-class Enforcement:
+class Enforcement(Closing):
     """Owner of the controllers, `async with`."""
 
     def __init__(self, means: Means) -> None:
         self._means = means
         self._keepers: dict[str, Keeper] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._stirred = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Ends the controllers; the restrictions stay. May be called twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     def restore(self) -> None:
         """Begins the controllers of all restrictions that an earlier run left."""
@@ -42,9 +31,7 @@ class Enforcement:
         keeper = self._keepers.get(room)
         if keeper is None:
             keeper = self._keepers[room] = Keeper(self._means, room, self._stir)
-            task = asyncio.create_task(self._run(keeper), name=f"keep restrictions {room}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(self._run(keeper), name=f"keep restrictions {room}")
         keeper.kick()
         return keeper
 

@@ -15,7 +15,8 @@ from track_server.access.principal import Principal, remembered
 from track_server.access.question import Question
 from track_server.access.revocation import StandingEffect
 from track_server.errors import PermissionDenied
-from track_server.livekit.api import LiveKitApi
+from track_server.rooms.causes import PERMISSION_REVOKED, rule_cause
+from track_server.rooms.subscriptions import Subscriptions
 from track_server.store.records import Store
 
 _KIND: Final = "subscription"
@@ -51,12 +52,14 @@ class GrantedSubscriptions:
     ``clock`` gives seconds since 1970 UTC.
     """
 
-    def __init__(self, store: Store, api: LiveKitApi, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, subscriptions: Subscriptions, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
-        self._api = api
+        self._subscriptions = subscriptions
         self._clock = clock
         self._granted: dict[_Place, _Granted] = {}
         """In the order in which they expire."""
+        self._in_room: dict[str, set[_Place]] = {}
+        """The places by room: what is gone is looked for in its own alone."""
 
     async def load(self) -> None:
         """Reads what an earlier run left."""
@@ -66,34 +69,33 @@ class GrantedSubscriptions:
             principal = remembered(access_pb2.Principal.FromString(record.body))
             question = Question(access_pb2.PERMISSION_SUBSCRIBE, record.room, identity, sid)
             place = _Place(record.room, sid, identity)
-            self._granted[place] = _Granted(principal, question, record.expire_time or 0.0)
+            self._put(place, _Granted(principal, question, record.expire_time or 0.0))
 
     async def keep(self, principal: Principal, question: Question) -> None:
         """The subscription of the question was asked for by the principal."""
         place = _Place(question.room, question.track_sid, question.participant_identity)
         self._purge()
         expire_time = self._clock() + _KEPT_S
-        self._granted.pop(place, None)
-        self._granted[place] = _Granted(principal, question, expire_time)
+        self._put(place, _Granted(principal, question, expire_time))
         body = principal.message.SerializeToString()
         await self._store.put(_KIND, place.room, place.key, body, expire_time=expire_time)
 
     async def drop(self, room: str, track_sid: str, identity: str) -> None:
         """It was taken away."""
         place = _Place(room, track_sid, identity)
-        if self._granted.pop(place, None) is not None:
+        if self._pop(place):
             await self._store.delete(_KIND, room, place.key)
 
     async def carry(self, room: str, old_sid: str, new_sid: str) -> None:
         """The track has another SID now."""
-        for place in [place for place in self._granted if (place.room, place.track_sid) == (room, old_sid)]:
+        for place in [place for place in self._in_room.get(room, ()) if place.track_sid == old_sid]:
             granted = self._granted[place]
             await self.drop(room, old_sid, place.identity)
             await self.keep(granted.principal, replace(granted.question, track_sid=new_sid))
 
     async def forget(self, room: str, track_sid: str) -> None:
         """The track is gone for good."""
-        for place in [place for place in self._granted if (place.room, place.track_sid) == (room, track_sid)]:
+        for place in [place for place in self._in_room.get(room, ()) if place.track_sid == track_sid]:
             await self.drop(room, track_sid, place.identity)
 
     def __call__(self) -> Iterable[StandingEffect]:
@@ -115,19 +117,38 @@ class GrantedSubscriptions:
 
     def _forget(self, room: str, *, track_sid: str = "", identity: str = "") -> None:
         """In memory alone: the record expires, and a subscription that is not there is taken away without harm."""
-        for place in [place for place in self._granted if place.room == room]:
+        for place in list(self._in_room.get(room, ())):
             if place.track_sid == track_sid or place.identity == identity:
-                del self._granted[place]
+                self._pop(place)
 
     def _purge(self) -> None:
         now = self._clock()
         expired = takewhile(lambda place: self._granted[place].expire_time <= now, self._granted)
         for place in list(expired):
-            del self._granted[place]
+            self._pop(place)
+
+    def _put(self, place: _Place, granted: _Granted) -> None:
+        """As the one that expires last."""
+        self._granted.pop(place, None)
+        self._granted[place] = granted
+        self._in_room.setdefault(place.room, set()).add(place)
+
+    def _pop(self, place: _Place) -> bool:
+        """Returns whether it was there."""
+        if self._granted.pop(place, None) is None:
+            return False
+        places = self._in_room[place.room]
+        places.discard(place)
+        if not places:
+            del self._in_room[place.room]
+        return True
 
     def _standing(self, place: _Place, granted: _Granted) -> StandingEffect:
         async def end(error: PermissionDenied) -> None:
-            await self._api.update_subscriptions(place.room, place.identity, [place.track_sid], subscribe=False)
+            cause = rule_cause(PERMISSION_REVOKED, error.message)
+            await self._subscriptions.update(
+                place.room, place.identity, [place.track_sid], subscribe=False, cause=cause
+            )
             await self.drop(place.room, place.track_sid, place.identity)
 
         return StandingEffect(granted.principal, granted.question, end)

@@ -21,7 +21,9 @@ from track_server.publishing.lifecycle import ENDED
 from track_server.rooms.reading import Roster, roster
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
+from track_server.rooms.subscriptions import Subscriptions
 from track_server.store.records import StoreError
+from track_server.subscription.guests import Guests
 from track_server.subscription.restrictions import Restriction, Restrictions
 from track_server.subscription.standing import (
     ENFORCED,
@@ -56,10 +58,12 @@ class Means:
 
     rooms: Rooms
     api: LiveKitApi
+    subscriptions: Subscriptions
     debug: DebugView | None
     book: Book
     sessions: Sessions
     restrictions: Restrictions
+    guests: Guests
 
 
 class Keeper:
@@ -77,17 +81,23 @@ class Keeper:
         """By the text of the key."""
         self._told: dict[str, pb.TrackSubscriptionPermissions] = {}
         """What was announced last, without who may at the moment."""
+        self._causes: dict[str, tuple[Restriction, event_pb2.EventCause]] = {}
+        """Who set what is not announced yet, by the text of the key."""
         self._hosts: set[str] = set()
         """Identities of hosted participants whose sessions were told something."""
         self._roster = Roster({}, frozenset())
         self._roster_at = 0.0
-        self._unsubscriptions = Unsubscriptions(room, means.api, stirred)
+        self._unsubscriptions = Unsubscriptions(room, means.subscriptions, stirred)
         self._untold_since: dict[str, float] = {}
         self._kick = asyncio.Event()
 
     def kick(self) -> None:
         """Says that something has changed."""
         self._kick.set()
+
+    def attribute(self, restriction: Restriction, cause: event_pb2.EventCause) -> None:
+        """Says who has set it: the event that tells of it names the cause."""
+        self._causes[restriction.key.text] = restriction, cause
 
     def standing(self, restriction: Restriction) -> Standing | None:
         """How it stands; None where it was not looked at yet, or was replaced."""
@@ -152,9 +162,11 @@ class Keeper:
         self._kick.clear()
         participants = await self._participants(live)
         standings = await self._current(live)
+        guests = self._means.guests.of_room(self.room)
         for standing in standings:
-            standing.allow(participants, self._roster.hidden)
-        self._tell_hosts(audience_of(standings, frozenset(participants), live.watcher_identity))
+            standing.allow(participants, self._roster.hidden, guests)
+        everybody = participants.keys() | guests.keys()
+        self._tell_hosts(audience_of(standings, frozenset(everybody), live.watcher_identity))
         # What the debug view shows is of the time after LiveKit was told: asked before the view is read.
         told = [self._is_enforced(standing, participants, live) for standing in standings]
         down = await self._down_tracks()
@@ -266,7 +278,10 @@ class Keeper:
         key = standing.restriction.key.text
         if self._told.get(key) != bare:
             self._told[key] = bare
-            self._means.rooms.announce(self.room, event_pb2.RoomEvent(subscription_permissions_changed=message))
+            event = event_pb2.RoomEvent(subscription_permissions_changed=message)
+            if key in self._causes and self._causes[key][0] is standing.restriction:
+                event.cause.CopyFrom(self._causes.pop(key)[1])
+            self._means.rooms.announce(self.room, event)
 
 
 def _visible(subject: Subject, live: LiveRoom) -> bool:

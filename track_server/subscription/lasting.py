@@ -3,20 +3,21 @@
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
 from track.v1.publication_pb2 import Publication
 from track_server.durations import seconds_of
 from track_server.errors import TrackError
-from track_server.livekit.api import LiveKitApi
+from track_server.lifetime import Closing, Tasks
 from track_server.publishing.book import Book
 from track_server.publishing.gaps import GapWatch
 from track_server.publishing.lifecycle import ENDED
+from track_server.rooms.causes import SUBSCRIPTIONS_CARRIED, rule_cause
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
+from track_server.rooms.subscriptions import Subscriptions
 from track_server.store.records import Store, StoreError
 from track_server.subscription.granted import GrantedSubscriptions
 from track_server.subscription.restrictions import Restrictions
@@ -32,7 +33,7 @@ _AGAIN_S: Final = 0.5
 """LiveKit subscribes participants by itself when a track is published. What was asked a moment too early is lost."""
 
 
-class LastingSubscriptions:
+class LastingSubscriptions(Closing):
     """What was asked for with UpdateSubscriptions, by publication and participant; `async with`. See Subscribers.
 
     Where LiveKit's debug view is on, also what clients themselves chose is carried over.
@@ -41,36 +42,25 @@ class LastingSubscriptions:
     def __init__(
         self,
         rooms: Rooms,
-        api: LiveKitApi,
+        subscriptions: Subscriptions,
         store: Store,
         book: Book,
         granted: GrantedSubscriptions,
         rules: Restrictions,
     ) -> None:
         self._rooms = rooms
-        self._api = api
+        self._subscriptions = subscriptions
         self._store = store
         self._book = book
         self._granted = granted
         self._rules = rules
         self._asked: dict[tuple[str, str], dict[str, bool]] = {}
         """Whether subscribed, by room and publication id, and then by identity."""
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        self._tasks = Tasks()
 
     async def aclose(self) -> None:
         """Lets go of what is under way. May be called twice."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     async def load(self) -> None:
         """Reads what an earlier run left of publications that have not ended."""
@@ -145,7 +135,8 @@ class LastingSubscriptions:
             # LiveKit would look for it for three seconds. Who is to have it may have joined a moment ago.
             return
         try:
-            await self._api.update_subscriptions(room, identity, [track_sid], subscribe=subscribe)
+            cause = rule_cause(SUBSCRIPTIONS_CARRIED)
+            await self._subscriptions.update(room, identity, [track_sid], subscribe=subscribe, cause=cause)
         except TrackError as error:
             # It may just have left.
             log.info("subscription_not_carried", room=room, identity=identity, reason=error.message)
@@ -164,9 +155,7 @@ class LastingSubscriptions:
             except (TrackError, StoreError) as error:
                 log.warning("subscriptions_not_carried", what=name, reason=str(error))
 
-        task = asyncio.create_task(run(), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(run(), name=name)
 
 
 def _settled(live: LiveRoom, publication: Publication) -> list[str]:

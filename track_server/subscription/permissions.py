@@ -47,10 +47,15 @@ class SubscriptionPermissions:
         self._access = access
 
     async def set(
-        self, principal: Principal, request: pb.SetTrackSubscriptionPermissionsRequest, deadline: Deadline
+        self,
+        principal: Principal,
+        request: pb.SetTrackSubscriptionPermissionsRequest,
+        deadline: Deadline,
+        cause: event_pb2.EventCause,
     ) -> pb.SetTrackSubscriptionPermissionsResponse:
-        """Stores the rule, and waits for it to be kept. Raises InvalidField, InvalidOptions, InvalidExpression,
-        PublicationEnded, NotForDataTracks.
+        """Stores the rule, and waits for it to be kept. ``cause``: the call, to those who watch.
+
+        Raises InvalidField, InvalidOptions, InvalidExpression, PublicationEnded, NotForDataTracks.
         """
         rule = Rule(request.rule)
         async with self._means.rooms.watch(request.room) as live:
@@ -62,6 +67,7 @@ class SubscriptionPermissions:
                 return await self._would_set(live, target, rule)
             restriction = await self._means.restrictions.set(target.key, rule)
             keeper = self._enforcement.keeper(request.room)
+            keeper.attribute(restriction, cause)
 
             def settled() -> bool:
                 replaced = self._means.restrictions.find(target.key) is not restriction
@@ -113,9 +119,13 @@ class SubscriptionPermissions:
             )
 
     async def clear(
-        self, principal: Principal, request: pb.ClearTrackSubscriptionPermissionsRequest, deadline: Deadline
+        self,
+        principal: Principal,
+        request: pb.ClearTrackSubscriptionPermissionsRequest,
+        deadline: Deadline,
+        cause: event_pb2.EventCause,
     ) -> pb.ClearTrackSubscriptionPermissionsResponse:
-        """Forgets the rule, and waits for the hosted session to have told LiveKit."""
+        """Forgets the rule, and waits for the hosted session to have told LiveKit. ``cause``: as in ``set``."""
         async with self._means.rooms.watch(request.room) as live:
             target = await self._target(principal, live, request)
             refuse_inexpressible(target, None, self._means.book, self._means.restrictions)
@@ -129,7 +139,8 @@ class SubscriptionPermissions:
             revision = await self._means.restrictions.clear(target.key)
             shown.update_time.CopyFrom(now())
             if had:
-                self._means.rooms.announce(request.room, event_pb2.RoomEvent(subscription_permissions_changed=shown))
+                event = event_pb2.RoomEvent(subscription_permissions_changed=shown, cause=cause)
+                self._means.rooms.announce(request.room, event)
             stage = publications.STAGE_REQUESTED
             if had and target.subject.hosted and await self._opened(target, deadline):
                 stage = publications.STAGE_ACKNOWLEDGED

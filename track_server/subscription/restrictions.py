@@ -5,8 +5,7 @@ import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from google.protobuf import timestamp_pb2
@@ -15,6 +14,7 @@ from track.v1 import subscription_permission_pb2 as pb
 from track.v1 import track_pb2
 from track_server.deadline import Deadline
 from track_server.errors import ConsistencyNotReached, InvalidArgument, PermissionDenied, TargetPermission
+from track_server.lifetime import Closing, Tasks
 from track_server.rooms.room import now
 from track_server.store.records import Store
 from track_server.subscription.consistency import revision_of
@@ -56,7 +56,7 @@ class Restriction:
     update_time: timestamp_pb2.Timestamp
 
 
-class Restrictions:
+class Restrictions(Closing):
     """All restrictions of this server, `async with`; `load` comes first."""
 
     def __init__(self, store: Store) -> None:
@@ -66,19 +66,12 @@ class Restrictions:
         self._advanced = asyncio.Event()
         """Set, and replaced, when the revision has grown."""
         self._writing = asyncio.Lock()
-        self._writes: set[asyncio.Task[Any]] = set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        self._writes = Tasks()
 
     async def aclose(self) -> None:
         """Finishes what is being written. May be called twice."""
-        await asyncio.gather(*self._writes, return_exceptions=True)
+        await self._writes.settle()
+        await self._writes.aclose()
 
     async def load(self) -> None:
         """Reads what an earlier run left. Raises StoreError."""
@@ -154,10 +147,7 @@ class Restrictions:
                 self._drop(restriction.key)
 
     async def _write(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(work, name="write restriction")
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._writes.begin(work, name="write restriction"))
 
     def _keep(self, restriction: Restriction) -> Restriction:
         self._rooms.setdefault(restriction.key.room, {})[restriction.key] = restriction

@@ -2,17 +2,22 @@
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from typing import Final
 
 from track.v1 import publication_pb2 as publications
 from track.v1 import subscription_permission_pb2 as pb
 from track.v1 import track_pb2
 from track_server.livekit.debug import DownTrack
 from track_server.publishing.audience import Audience
+from track_server.subscription.guests import admitted
 from track_server.subscription.restrictions import Restriction
 
 ENFORCED = pb.SUBSCRIPTION_ENFORCEMENT_ENFORCED
 WATCHED = pb.SUBSCRIPTION_ENFORCEMENT_WATCHED
 REFUSED_HERE_ONLY = pb.SUBSCRIPTION_ENFORCEMENT_REFUSED_HERE_ONLY
+
+
+_NOBODY: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +86,14 @@ class Standing:
             update_time=self.restriction.update_time,
         )
 
-    def allow(self, participants: Mapping[str, track_pb2.Participant], hidden: Set[str]) -> None:
-        """Applies the rule to who is in the room now."""
-        self.allowed = self.restriction.rule.allowed(participants.values())
-        self.shown = tuple(sorted(self.allowed - hidden - {self.subject.participant_identity}))
+    def allow(
+        self, participants: Mapping[str, track_pb2.Participant], hidden: Set[str], guests: Mapping[str, str] = _NOBODY
+    ) -> None:
+        """Applies the rule to who is in the room now, and to the ``guests`` there (see Guests)."""
+        rule = self.restriction.rule
+        allowed = rule.allowed(participants.values())
+        self.allowed = allowed | admitted(guests, rule, allowed)
+        self.shown = tuple(sorted(self.allowed - hidden - guests.keys() - {self.subject.participant_identity}))
         for identity in self.allowed & self.asked.keys():
             del self.asked[identity]
 

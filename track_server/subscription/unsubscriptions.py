@@ -3,15 +3,16 @@
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
 from track.v1 import track_pb2
 from track_server.errors import TrackError
-from track_server.livekit.api import LiveKitApi
+from track_server.lifetime import Closing, Tasks
 from track_server.livekit.debug import DownTrack
+from track_server.rooms.causes import PRIVATE_TRACK, rule_cause
+from track_server.rooms.subscriptions import Subscriptions
 from track_server.subscription.standing import Standing, asked_again, seen, uninvited
 
 log = structlog.get_logger(__name__)
@@ -21,28 +22,22 @@ ASK_AGAIN_S: Final = 1.0
 _ASKED_AT_ONCE: Final = 16
 
 
-class Unsubscriptions:
+class Unsubscriptions(Closing):
     """Asks LiveKit, for one room. `async with` owns what is under way; ``changed`` is called after each answer."""
 
-    def __init__(self, room: str, api: LiveKitApi, changed: Callable[[], None]) -> None:
+    def __init__(self, room: str, subscriptions: Subscriptions, changed: Callable[[], None]) -> None:
         self._room = room
-        self._api = api
+        self._subscriptions = subscriptions
         self._changed = changed
-        self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._tasks = Tasks()
+        self._asking: set[tuple[str, str]] = set()
         """Under way, by track SID and identity."""
         self._asked_at: dict[tuple[str, str], float] = {}
         self._slots = asyncio.Semaphore(_ASKED_AT_ONCE)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        tasks = list(self._asking.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def aclose(self) -> None:
+        """Asks no more. May be called twice."""
+        await self._tasks.aclose()
 
     def ask(
         self,
@@ -64,7 +59,8 @@ class Unsubscriptions:
                 sid = participants[identity].sid if identity in participants else ""
                 # Counted at once: a task that is cancelled before it begins never says that it is over.
                 standing.asking += 1
-                self._asking[pair] = asyncio.create_task(self._ask(standing, identity, sid), name=f"unsubscribe {pair}")
+                self._asking.add(pair)
+                self._tasks.spawn(self._ask(standing, identity, sid), name=f"unsubscribe {pair}")
 
     def forget(self, track_sid: str) -> None:
         """The track is gone."""
@@ -75,14 +71,15 @@ class Unsubscriptions:
         pair = (standing.subject.track_sid, identity)
         try:
             async with self._slots:
-                await self._api.update_subscriptions(self._room, identity, [pair[0]], subscribe=False)
+                cause = rule_cause(PRIVATE_TRACK)
+                await self._subscriptions.update(self._room, identity, [pair[0]], subscribe=False, cause=cause)
             standing.asked[identity] = asked_again(standing.asked.get(identity), participant_sid, self._now())
         except TrackError as error:
             # It may just have left. While it is there, it is asked again at the next look.
             log.info("not_unsubscribed", room=self._room, identity=identity, track_sid=pair[0], reason=error.message)
         finally:
             standing.asking -= 1
-            del self._asking[pair]
+            self._asking.remove(pair)
             self._changed()
 
     def _now(self) -> float:

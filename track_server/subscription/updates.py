@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from track.v1 import access_pb2, publication_pb2, track_pb2, tracks_pb2
+from track.v1 import access_pb2, event_pb2, publication_pb2, track_pb2, tracks_pb2
 from track_server.access.access import Access
 from track_server.access.bounds import Description
 from track_server.access.principal import Principal
@@ -27,6 +27,7 @@ from track_server.livekit.debug import DebugView
 from track_server.rooms.reading import find_track, look
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
+from track_server.rooms.subscriptions import Subscriptions
 from track_server.subscription.granted import GrantedSubscriptions
 from track_server.subscription.lasting import LastingSubscriptions
 from track_server.subscription.restrictions import Restrictions
@@ -64,6 +65,7 @@ class SubscriptionUpdates:
         self,
         rooms: Rooms,
         api: LiveKitApi,
+        subscriptions: Subscriptions,
         debug: DebugView | None,
         access: Access,
         granted: GrantedSubscriptions,
@@ -72,6 +74,7 @@ class SubscriptionUpdates:
     ) -> None:
         self._rooms = rooms
         self._api = api
+        self._subscriptions = subscriptions
         self._debug = debug
         self._access = access
         self._granted = granted
@@ -84,11 +87,13 @@ class SubscriptionUpdates:
         room: str,
         updates: Sequence[tracks_pb2.SubscriptionUpdate],
         deadline: Deadline,
+        cause: event_pb2.EventCause,
         *,
         validate_only: bool = False,
         consistency_token: str = "",
     ) -> list[tracks_pb2.SubscriptionResult]:
-        """One result an update, in order. ``validate_only``: everything is checked, and nothing done.
+        """One result an update, in order. ``cause``: the call, to those who watch. ``validate_only``: everything is
+        checked, and nothing done.
 
         ``consistency_token``: what private tracks are decided by, at least. Raises InvalidField,
         InvalidConsistencyToken, ConsistencyNotReached, RoomNotFound, LiveKitUnavailable.
@@ -106,7 +111,7 @@ class SubscriptionUpdates:
                     groups.setdefault((item.update.participant_identity, item.update.subscribe), []).append(item)
             # Kept before it is asked for: a permission that goes away meanwhile must find it.
             await asyncio.gather(*(self._keep(principal, live, item) for group in groups.values() for item in group))
-            await asyncio.gather(*(self._ask(room, group, deadline) for group in groups.values()))
+            await asyncio.gather(*(self._ask(room, group, deadline, cause) for group in groups.values()))
             asked = [item for item in items if not item.failed]
             if self._debug is not None and asked:
                 await self._observe(self._debug, room, asked, deadline)
@@ -161,7 +166,7 @@ class SubscriptionUpdates:
         else:
             await self._granted.drop(item.question.room, item.update.track_sid, item.update.participant_identity)
 
-    async def _ask(self, room: str, group: Sequence[_Item], deadline: Deadline) -> None:
+    async def _ask(self, room: str, group: Sequence[_Item], deadline: Deadline, cause: event_pb2.EventCause) -> None:
         """Asks LiveKit for one subscriber's tracks, again with back-off while LiveKit is away."""
         identity, subscribe = group[0].update.participant_identity, group[0].update.subscribe
         sids = [item.update.track_sid for item in group]
@@ -169,7 +174,7 @@ class SubscriptionUpdates:
         while True:
             attempts += 1
             try:
-                await self._api.update_subscriptions(room, identity, sids, subscribe=subscribe)
+                await self._subscriptions.update(room, identity, sids, subscribe=subscribe, cause=cause)
                 break
             except LiveKitUnavailable as error:
                 pause = min(_RETRY_FIRST_S * 2 ** (attempts - 1), _RETRY_LAST_S) * random.uniform(0.5, 1.0)
@@ -192,11 +197,11 @@ class SubscriptionUpdates:
         pause = _LOOK_FIRST_S
         while True:
             try:
-                down = {
-                    (copy.subscriber_identity, copy.track_sid) for copy in await debug.down_tracks(room) if copy.bound
-                }
+                copies = await debug.down_tracks(room)
             except LiveKitUnavailable:
                 return
+            self._subscriptions.saw(room, copies)
+            down = {(copy.subscriber_identity, copy.track_sid) for copy in copies if copy.bound}
             for item in items:
                 there = (item.update.participant_identity, item.update.track_sid) in down
                 item.result.observed = there

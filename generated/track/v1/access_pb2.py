@@ -26,23 +26,23 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from track.v1 import track_pb2 as track_dot_v1_dot_track__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15track/v1/access.proto\x12\x08track.v1\x1a google/protobuf/descriptor.proto\x1a\x14track/v1/track.proto\"Z\n\nAccessRule\x12(\n\npermission\x18\x01 \x01(\x0e\x32\x14.track.v1.Permission\x12\x10\n\x08mutation\x18\x02 \x01(\x08\x12\x10\n\x08recorded\x18\x03 \x01(\x08\"\xca\x01\n\x06Grants\x12\x0c\n\x04room\x18\x01 \x01(\t\x12\x11\n\troom_join\x18\x02 \x01(\x08\x12\x12\n\nroom_admin\x18\x03 \x01(\x08\x12\x11\n\troom_list\x18\x04 \x01(\x08\x12\x13\n\x0b\x63\x61n_publish\x18\x05 \x01(\x08\x12\x32\n\x13\x63\x61n_publish_sources\x18\x06 \x03(\x0e\x32\x15.track.v1.TrackSource\x12\x18\n\x10\x63\x61n_publish_data\x18\x07 \x01(\x08\x12\x15\n\rcan_subscribe\x18\x08 \x01(\x08\"\xa8\x01\n\tPrincipal\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.track.v1.PrincipalKind\x12\x10\n\x08identity\x18\x02 \x01(\t\x12 \n\x06grants\x18\x03 \x01(\x0b\x32\x10.track.v1.Grants\x12+\n\toperation\x18\x04 \x01(\x0e\x32\x18.track.v1.TrackOperation\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\t*\xbb\x02\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x1a\n\x16PERMISSION_READ_SERVER\x10\x01\x12\x1a\n\x16PERMISSION_READ_TRACKS\x10\x02\x12\x16\n\x12PERMISSION_PUBLISH\x10\x03\x12\x13\n\x0fPERMISSION_MUTE\x10\x04\x12\x18\n\x14PERMISSION_SUBSCRIBE\x10\x05\x12\x19\n\x15PERMISSION_HOST_MEDIA\x10\x06\x12\x1d\n\x19PERMISSION_RESTRICT_TRACK\x10\x07\x12\x1b\n\x17PERMISSION_CREATE_TOKEN\x10\x08\x12\x19\n\x15PERMISSION_READ_AUDIT\x10\t\x12 \n\x1cPERMISSION_CHECK_PERMISSIONS\x10\n*\xa3\x01\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18PRINCIPAL_KIND_ANONYMOUS\x10\x01\x12\x1e\n\x1aPRINCIPAL_KIND_PARTICIPANT\x10\x02\x12\x18\n\x14PRINCIPAL_KIND_ADMIN\x10\x03\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x04*\x8a\x01\n\x0eTrackOperation\x12\x1f\n\x1bTRACK_OPERATION_UNSPECIFIED\x10\x00\x12\x1b\n\x17TRACK_OPERATION_PUBLISH\x10\x01\x12\x1d\n\x19TRACK_OPERATION_SUBSCRIBE\x10\x02\x12\x1b\n\x17TRACK_OPERATION_OBSERVE\x10\x03:F\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xfb\x8c\x03 \x01(\x0b\x32\x14.track.v1.AccessRuleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15track/v1/access.proto\x12\x08track.v1\x1a google/protobuf/descriptor.proto\x1a\x14track/v1/track.proto\"Z\n\nAccessRule\x12(\n\npermission\x18\x01 \x01(\x0e\x32\x14.track.v1.Permission\x12\x10\n\x08mutation\x18\x02 \x01(\x08\x12\x10\n\x08recorded\x18\x03 \x01(\x08\"\xf4\x01\n\x06Grants\x12\x0c\n\x04room\x18\x01 \x01(\t\x12\x11\n\troom_join\x18\x02 \x01(\x08\x12\x12\n\nroom_admin\x18\x03 \x01(\x08\x12\x11\n\troom_list\x18\x04 \x01(\x08\x12\x13\n\x0b\x63\x61n_publish\x18\x05 \x01(\x08\x12\x32\n\x13\x63\x61n_publish_sources\x18\x06 \x03(\x0e\x32\x15.track.v1.TrackSource\x12\x18\n\x10\x63\x61n_publish_data\x18\x07 \x01(\x08\x12\x15\n\rcan_subscribe\x18\x08 \x01(\x08\x12\x13\n\x0broom_create\x18\t \x01(\x08\x12\x13\n\x0broom_record\x18\n \x01(\x08\"\xa8\x01\n\tPrincipal\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.track.v1.PrincipalKind\x12\x10\n\x08identity\x18\x02 \x01(\t\x12 \n\x06grants\x18\x03 \x01(\x0b\x32\x10.track.v1.Grants\x12+\n\toperation\x18\x04 \x01(\x0e\x32\x18.track.v1.TrackOperation\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\t*\xaf\x03\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x1a\n\x16PERMISSION_READ_SERVER\x10\x01\x12\x1a\n\x16PERMISSION_READ_TRACKS\x10\x02\x12\x16\n\x12PERMISSION_PUBLISH\x10\x03\x12\x13\n\x0fPERMISSION_MUTE\x10\x04\x12\x18\n\x14PERMISSION_SUBSCRIBE\x10\x05\x12\x19\n\x15PERMISSION_HOST_MEDIA\x10\x06\x12\x1d\n\x19PERMISSION_RESTRICT_TRACK\x10\x07\x12\x1b\n\x17PERMISSION_CREATE_TOKEN\x10\x08\x12\x19\n\x15PERMISSION_READ_AUDIT\x10\t\x12 \n\x1cPERMISSION_CHECK_PERMISSIONS\x10\n\x12\x1d\n\x19PERMISSION_WRITE_METADATA\x10\x0b\x12\x1c\n\x18PERMISSION_WRITE_SCHEMAS\x10\x0c\x12\x1e\n\x1aPERMISSION_MANAGE_WEBHOOKS\x10\r\x12\x15\n\x11PERMISSION_RECORD\x10\x0e*\xa3\x01\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18PRINCIPAL_KIND_ANONYMOUS\x10\x01\x12\x1e\n\x1aPRINCIPAL_KIND_PARTICIPANT\x10\x02\x12\x18\n\x14PRINCIPAL_KIND_ADMIN\x10\x03\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x04*\x8a\x01\n\x0eTrackOperation\x12\x1f\n\x1bTRACK_OPERATION_UNSPECIFIED\x10\x00\x12\x1b\n\x17TRACK_OPERATION_PUBLISH\x10\x01\x12\x1d\n\x19TRACK_OPERATION_SUBSCRIBE\x10\x02\x12\x1b\n\x17TRACK_OPERATION_OBSERVE\x10\x03:F\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xfb\x8c\x03 \x01(\x0b\x32\x14.track.v1.AccessRuleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'track.v1.access_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PERMISSION']._serialized_start=560
-  _globals['_PERMISSION']._serialized_end=875
-  _globals['_PRINCIPALKIND']._serialized_start=878
-  _globals['_PRINCIPALKIND']._serialized_end=1041
-  _globals['_TRACKOPERATION']._serialized_start=1044
-  _globals['_TRACKOPERATION']._serialized_end=1182
+  _globals['_PERMISSION']._serialized_start=602
+  _globals['_PERMISSION']._serialized_end=1033
+  _globals['_PRINCIPALKIND']._serialized_start=1036
+  _globals['_PRINCIPALKIND']._serialized_end=1199
+  _globals['_TRACKOPERATION']._serialized_start=1202
+  _globals['_TRACKOPERATION']._serialized_end=1340
   _globals['_ACCESSRULE']._serialized_start=91
   _globals['_ACCESSRULE']._serialized_end=181
   _globals['_GRANTS']._serialized_start=184
-  _globals['_GRANTS']._serialized_end=386
-  _globals['_PRINCIPAL']._serialized_start=389
-  _globals['_PRINCIPAL']._serialized_end=557
+  _globals['_GRANTS']._serialized_end=428
+  _globals['_PRINCIPAL']._serialized_start=431
+  _globals['_PRINCIPAL']._serialized_end=599
 # @@protoc_insertion_point(module_scope)

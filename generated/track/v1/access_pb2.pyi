@@ -33,7 +33,9 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     PERMISSION_READ_SERVER: _Permission.ValueType  # 1
     """Ask the server about itself: any valid token."""
     PERMISSION_READ_TRACKS: _Permission.ValueType  # 2
-    """Read tracks, events, publications and quality of a room: `roomJoin` or `roomAdmin` of that room, or `roomList`."""
+    """Read tracks, events, publications, metadata and quality of a room: `roomJoin` or `roomAdmin` of that room, or `roomList`. Of
+    several rooms at once: `roomList`.
+    """
     PERMISSION_PUBLISH: _Permission.ValueType  # 3
     """Publish a track. As oneself: `roomJoin` of the room with `canPublish` and, where the token lists
     `canPublishSources`, that source; `canPublishData` for data tracks. As anybody else: `roomAdmin` of the room.
@@ -54,6 +56,14 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Read the record of operations: `roomAdmin` of the room, or `roomList`. Of all rooms at once: `roomList`."""
     PERMISSION_CHECK_PERMISSIONS: _Permission.ValueType  # 10
     """Ask the permission service (between server and permission service): its bearer token, or a client certificate."""
+    PERMISSION_WRITE_METADATA: _Permission.ValueType  # 11
+    """Write metadata of a track. Of one's own tracks: as for publishing them. Others': `roomAdmin` of the room."""
+    PERMISSION_WRITE_SCHEMAS: _Permission.ValueType  # 12
+    """Set schemas of metadata: `roomAdmin` of the room. For all rooms: `roomCreate`, LiveKit's grant that is about every room."""
+    PERMISSION_MANAGE_WEBHOOKS: _Permission.ValueType  # 13
+    """Have events sent to URLs: `roomAdmin` of the room. Of all rooms: `roomCreate` and `roomList`."""
+    PERMISSION_RECORD: _Permission.ValueType  # 14
+    """Record tracks: `roomRecord`, and a token about that room or with `roomList`. By rule in all rooms: `roomCreate` besides."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """Permissions, and what satisfies them in auth mode `token`: grants of the caller's LiveKit access token that LiveKit has
@@ -65,7 +75,9 @@ PERMISSION_UNSPECIFIED: Permission.ValueType  # 0
 PERMISSION_READ_SERVER: Permission.ValueType  # 1
 """Ask the server about itself: any valid token."""
 PERMISSION_READ_TRACKS: Permission.ValueType  # 2
-"""Read tracks, events, publications and quality of a room: `roomJoin` or `roomAdmin` of that room, or `roomList`."""
+"""Read tracks, events, publications, metadata and quality of a room: `roomJoin` or `roomAdmin` of that room, or `roomList`. Of
+several rooms at once: `roomList`.
+"""
 PERMISSION_PUBLISH: Permission.ValueType  # 3
 """Publish a track. As oneself: `roomJoin` of the room with `canPublish` and, where the token lists
 `canPublishSources`, that source; `canPublishData` for data tracks. As anybody else: `roomAdmin` of the room.
@@ -86,6 +98,14 @@ PERMISSION_READ_AUDIT: Permission.ValueType  # 9
 """Read the record of operations: `roomAdmin` of the room, or `roomList`. Of all rooms at once: `roomList`."""
 PERMISSION_CHECK_PERMISSIONS: Permission.ValueType  # 10
 """Ask the permission service (between server and permission service): its bearer token, or a client certificate."""
+PERMISSION_WRITE_METADATA: Permission.ValueType  # 11
+"""Write metadata of a track. Of one's own tracks: as for publishing them. Others': `roomAdmin` of the room."""
+PERMISSION_WRITE_SCHEMAS: Permission.ValueType  # 12
+"""Set schemas of metadata: `roomAdmin` of the room. For all rooms: `roomCreate`, LiveKit's grant that is about every room."""
+PERMISSION_MANAGE_WEBHOOKS: Permission.ValueType  # 13
+"""Have events sent to URLs: `roomAdmin` of the room. Of all rooms: `roomCreate` and `roomList`."""
+PERMISSION_RECORD: Permission.ValueType  # 14
+"""Record tracks: `roomRecord`, and a token about that room or with `roomList`. By rule in all rooms: `roomCreate` besides."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 class _PrincipalKind:
@@ -195,6 +215,8 @@ class Grants(_message.Message):
     CAN_PUBLISH_SOURCES_FIELD_NUMBER: _builtins.int
     CAN_PUBLISH_DATA_FIELD_NUMBER: _builtins.int
     CAN_SUBSCRIBE_FIELD_NUMBER: _builtins.int
+    ROOM_CREATE_FIELD_NUMBER: _builtins.int
+    ROOM_RECORD_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The one room that the other grants are about. Empty: none."""
     room_join: _builtins.bool
@@ -209,6 +231,10 @@ class Grants(_message.Message):
     """May publish data."""
     can_subscribe: _builtins.bool
     """May receive tracks."""
+    room_create: _builtins.bool
+    """May create and delete any room."""
+    room_record: _builtins.bool
+    """May record."""
     @_builtins.property
     def can_publish_sources(self) -> _containers.RepeatedScalarFieldContainer[_track_pb2.TrackSource.ValueType]:
         """The only sources that may be published. Empty: all."""
@@ -224,10 +250,12 @@ class Grants(_message.Message):
         can_publish_sources: _abc.Iterable[_track_pb2.TrackSource.ValueType] | None = ...,
         can_publish_data: _builtins.bool = ...,
         can_subscribe: _builtins.bool = ...,
+        room_create: _builtins.bool = ...,
+        room_record: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_publish", b"can_publish", "can_publish_data", b"can_publish_data", "can_publish_sources", b"can_publish_sources", "can_subscribe", b"can_subscribe", "room", b"room", "room_admin", b"room_admin", "room_join", b"room_join", "room_list", b"room_list"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_publish", b"can_publish", "can_publish_data", b"can_publish_data", "can_publish_sources", b"can_publish_sources", "can_subscribe", b"can_subscribe", "room", b"room", "room_admin", b"room_admin", "room_create", b"room_create", "room_join", b"room_join", "room_list", b"room_list", "room_record", b"room_record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -93,7 +93,7 @@ class AuditEntry(_message.Message):
     peer: _builtins.str
     """Address of the caller, e.g. `192.0.2.7:50123`."""
     method: _builtins.str
-    """The RPC, e.g. `/track.v1.TrackService/PublishTrack`."""
+    """The RPC, e.g. `/track.v1.TrackService/PublishTrack`, or the name of the rule: `moderation_block`, `expire_time`."""
     permission: _access_pb2.Permission.ValueType
     """What the caller had to be allowed to do."""
     room: _builtins.str
@@ -114,7 +114,7 @@ class AuditEntry(_message.Message):
 
     @_builtins.property
     def principal(self) -> _access_pb2.Principal:
-        """Who called. Where it is of another room than the one listed, the name of that room is shown to services alone."""
+        """Who called; absent where a rule of this service did it by itself. Where it is of another room than the one listed, the name of that room is shown to services alone."""
 
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditTarget]:

@@ -126,6 +126,40 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_NOT_SUPPORTED: _ErrorReason.ValueType  # 42
     """What was asked for cannot be done by this route, worker or client. FAILED_PRECONDITION."""
+    ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 43
+    """Somebody else changed it since: metadata `etag` has the state it is in. ABORTED."""
+    ERROR_REASON_SCHEMA_VIOLATION: _ErrorReason.ValueType  # 44
+    """The metadata does not satisfy a schema: metadata `schema` has its name, `path` the place in the metadata as JSON Pointer
+    (RFC 6901), `keyword` what of the schema it breaks. INVALID_ARGUMENT.
+    """
+    ERROR_REASON_INVALID_SCHEMA: _ErrorReason.ValueType  # 45
+    """The schema is not a valid JSON Schema, or not one that can be checked safely; metadata `path` has the place as JSON Pointer.
+    INVALID_ARGUMENT.
+    """
+    ERROR_REASON_SCHEMA_NOT_FOUND: _ErrorReason.ValueType  # 46
+    """No such schema. NOT_FOUND."""
+    ERROR_REASON_TRACK_BLOCKED: _ErrorReason.ValueType  # 47
+    """A moderation block holds the track muted. FAILED_PRECONDITION."""
+    ERROR_REASON_BLOCK_NOT_FOUND: _ErrorReason.ValueType  # 48
+    """No such moderation block. NOT_FOUND."""
+    ERROR_REASON_WEBHOOK_SUBSCRIPTION_NOT_FOUND: _ErrorReason.ValueType  # 49
+    """No such webhook subscription. NOT_FOUND."""
+    ERROR_REASON_DESTINATION_NOT_ALLOWED: _ErrorReason.ValueType  # 50
+    """The operator's allow-list does not name the place. INVALID_ARGUMENT."""
+    ERROR_REASON_EGRESS_UNAVAILABLE: _ErrorReason.ValueType  # 51
+    """No LiveKit Egress service is attached to the LiveKit cluster, or not the Redis that it needs. FAILED_PRECONDITION."""
+    ERROR_REASON_EGRESS_NOT_FOUND: _ErrorReason.ValueType  # 52
+    """No such recording. NOT_FOUND."""
+    ERROR_REASON_EGRESS_IN_PROGRESS: _ErrorReason.ValueType  # 53
+    """The track is recorded to that place already: metadata `egress_id` names the recording. ALREADY_EXISTS."""
+    ERROR_REASON_EGRESS_RULE_NOT_FOUND: _ErrorReason.ValueType  # 54
+    """No such rule. NOT_FOUND."""
+    ERROR_REASON_ENCRYPTION_KEY_NEEDED: _ErrorReason.ValueType  # 55
+    """The track is end-to-end encrypted, and cannot be read without its key, or not with this one. FAILED_PRECONDITION."""
+    ERROR_REASON_WEBHOOK_NOT_TAKEN: _ErrorReason.ValueType  # 56
+    """The receiver of a webhook did not take it: metadata `cause` is `status`, `timeout`, `unreachable`, `name`, `certificate` or
+    `protocol`, and `status` the HTTP status, where there is one. UNAVAILABLE.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, an item of a batch or a publication failed. A failed call carries it as `google.rpc.ErrorInfo` in the
@@ -232,6 +266,40 @@ allowed. ALREADY_EXISTS.
 """
 ERROR_REASON_NOT_SUPPORTED: ErrorReason.ValueType  # 42
 """What was asked for cannot be done by this route, worker or client. FAILED_PRECONDITION."""
+ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 43
+"""Somebody else changed it since: metadata `etag` has the state it is in. ABORTED."""
+ERROR_REASON_SCHEMA_VIOLATION: ErrorReason.ValueType  # 44
+"""The metadata does not satisfy a schema: metadata `schema` has its name, `path` the place in the metadata as JSON Pointer
+(RFC 6901), `keyword` what of the schema it breaks. INVALID_ARGUMENT.
+"""
+ERROR_REASON_INVALID_SCHEMA: ErrorReason.ValueType  # 45
+"""The schema is not a valid JSON Schema, or not one that can be checked safely; metadata `path` has the place as JSON Pointer.
+INVALID_ARGUMENT.
+"""
+ERROR_REASON_SCHEMA_NOT_FOUND: ErrorReason.ValueType  # 46
+"""No such schema. NOT_FOUND."""
+ERROR_REASON_TRACK_BLOCKED: ErrorReason.ValueType  # 47
+"""A moderation block holds the track muted. FAILED_PRECONDITION."""
+ERROR_REASON_BLOCK_NOT_FOUND: ErrorReason.ValueType  # 48
+"""No such moderation block. NOT_FOUND."""
+ERROR_REASON_WEBHOOK_SUBSCRIPTION_NOT_FOUND: ErrorReason.ValueType  # 49
+"""No such webhook subscription. NOT_FOUND."""
+ERROR_REASON_DESTINATION_NOT_ALLOWED: ErrorReason.ValueType  # 50
+"""The operator's allow-list does not name the place. INVALID_ARGUMENT."""
+ERROR_REASON_EGRESS_UNAVAILABLE: ErrorReason.ValueType  # 51
+"""No LiveKit Egress service is attached to the LiveKit cluster, or not the Redis that it needs. FAILED_PRECONDITION."""
+ERROR_REASON_EGRESS_NOT_FOUND: ErrorReason.ValueType  # 52
+"""No such recording. NOT_FOUND."""
+ERROR_REASON_EGRESS_IN_PROGRESS: ErrorReason.ValueType  # 53
+"""The track is recorded to that place already: metadata `egress_id` names the recording. ALREADY_EXISTS."""
+ERROR_REASON_EGRESS_RULE_NOT_FOUND: ErrorReason.ValueType  # 54
+"""No such rule. NOT_FOUND."""
+ERROR_REASON_ENCRYPTION_KEY_NEEDED: ErrorReason.ValueType  # 55
+"""The track is end-to-end encrypted, and cannot be read without its key, or not with this one. FAILED_PRECONDITION."""
+ERROR_REASON_WEBHOOK_NOT_TAKEN: ErrorReason.ValueType  # 56
+"""The receiver of a webhook did not take it: metadata `cause` is `status`, `timeout`, `unreachable`, `name`, `certificate` or
+`protocol`, and `status` the HTTP status, where there is one. UNAVAILABLE.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -23,14 +23,19 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from track.v1 import access_pb2 as track_dot_v1_dot_access__pb2
+from track.v1 import egress_pb2 as track_dot_v1_dot_egress__pb2
+from track.v1 import metadata_pb2 as track_dot_v1_dot_metadata__pb2
+from track.v1 import moderation_pb2 as track_dot_v1_dot_moderation__pb2
 from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
 from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
 from track.v1 import subscription_permission_pb2 as track_dot_v1_dot_subscription__permission__pb2
 from track.v1 import track_pb2 as track_dot_v1_dot_track__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14track/v1/event.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atrack/v1/publication.proto\x1a\x16track/v1/quality.proto\x1a&track/v1/subscription_permission.proto\x1a\x14track/v1/track.proto\"G\n\x12WatchEventsRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x17\n\x06\x63ursor\x18\x02 \x01(\tB\x07\xbaH\x04r\x02(@\"\x82\x01\n\x13WatchEventsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12*\n\x08snapshot\x18\x02 \x01(\x0b\x32\x16.track.v1.RoomSnapshotH\x00\x12$\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.track.v1.RoomEventH\x00\x42\t\n\x07payload\"\xde\x02\n\x0cRoomSnapshot\x12\x0c\n\x04room\x18\x01 \x01(\t\x12\x10\n\x08room_sid\x18\x02 \x01(\t\x12(\n\x06reason\x18\x03 \x01(\x0e\x32\x18.track.v1.SnapshotReason\x12+\n\x0cparticipants\x18\x04 \x03(\x0b\x32\x15.track.v1.Participant\x12\x1f\n\x06tracks\x18\x05 \x03(\x0b\x32\x0f.track.v1.Track\x12+\n\x0cpublications\x18\x06 \x03(\x0b\x32\x15.track.v1.Publication\x12/\n\tqualities\x18\x07 \x03(\x0b\x32\x1c.track.v1.ParticipantQuality\x12&\n\tfreshness\x18\x08 \x01(\x0b\x32\x13.track.v1.Freshness\x12\x30\n\x0flimits_exceeded\x18\t \x03(\x0b\x32\x17.track.v1.LimitExceeded\"\xbb\x01\n\x12ParticipantQuality\x12\x1c\n\x14participant_identity\x18\x01 \x01(\t\x12\x37\n\x12\x63onnection_quality\x18\x02 \x01(\x0e\x32\x1b.track.v1.ConnectionQuality\x12\x12\n\x05score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\x0cmeasure_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_score\"\x86\x06\n\tRoomEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x0ftrack_published\x18\x02 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12,\n\x11track_unpublished\x18\x03 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12&\n\x0btrack_muted\x18\x04 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12(\n\rtrack_unmuted\x18\x05 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12(\n\rtrack_updated\x18\x06 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12\x33\n\x12participant_joined\x18\x07 \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x31\n\x10participant_left\x18\x08 \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x34\n\x13participant_updated\x18\t \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x37\n\x0fquality_changed\x18\n \x01(\x0b\x32\x1c.track.v1.ParticipantQualityH\x00\x12\x32\n\x11publication_moved\x18\x0b \x01(\x0b\x32\x15.track.v1.PublicationH\x00\x12+\n\x0broom_closed\x18\x0c \x01(\x0b\x32\x14.track.v1.RoomClosedH\x00\x12\x30\n\x11\x66reshness_changed\x18\r \x01(\x0b\x32\x13.track.v1.FreshnessH\x00\x12\x31\n\x0elimit_exceeded\x18\x0e \x01(\x0b\x32\x17.track.v1.LimitExceededH\x00\x12R\n subscription_permissions_changed\x18\x0f \x01(\x0b\x32&.track.v1.TrackSubscriptionPermissionsH\x00\x42\x08\n\x06\x63hange\"s\n\rLimitExceeded\x12\r\n\x05limit\x18\x01 \x01(\t\x12\x13\n\x0blimit_value\x18\x02 \x01(\x03\x12\r\n\x05value\x18\x03 \x01(\x03\x12\x1c\n\x14participant_identity\x18\x04 \x01(\t\x12\x11\n\ttrack_sid\x18\x05 \x01(\t\"\x1c\n\nRoomClosed\x12\x0e\n\x06reason\x18\x01 \x01(\t*\xd9\x01\n\x0eSnapshotReason\x12\x1f\n\x1bSNAPSHOT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17SNAPSHOT_REASON_INITIAL\x10\x01\x12\"\n\x1eSNAPSHOT_REASON_CURSOR_EXPIRED\x10\x02\x12\"\n\x1eSNAPSHOT_REASON_CURSOR_UNKNOWN\x10\x03\x12 \n\x1cSNAPSHOT_REASON_WATCHER_AWAY\x10\x04\x12\x1f\n\x1bSNAPSHOT_REASON_READER_SLOW\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14track/v1/event.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15track/v1/access.proto\x1a\x15track/v1/egress.proto\x1a\x17track/v1/metadata.proto\x1a\x19track/v1/moderation.proto\x1a\x1atrack/v1/publication.proto\x1a\x16track/v1/quality.proto\x1a&track/v1/subscription_permission.proto\x1a\x14track/v1/track.proto\"\xd8\x04\n\x12WatchEventsRequest\x12\x16\n\x04room\x18\x01 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x17\n\x06\x63ursor\x18\x02 \x01(\tB\x07\xbaH\x04r\x02(@\x12/\n\x05rooms\x18\x03 \x03(\x0b\x32\x16.track.v1.RoomPositionB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x37\n\x05kinds\x18\x04 \x03(\x0e\x32\x13.track.v1.EventKindB\x13\xbaH\x10\x92\x01\r\x10\x64\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x18\n\x06\x66ilter\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x46\n\x12heartbeat_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x03\x08\xac\x02\x32\x02\x08\x01:\xc4\x02\xbaH\xc0\x02\x1a`\n\x11watch_events.room\x12\x1dgive either `room` or `rooms`\x1a,(this.room != \'\') != (this.rooms.size() > 0)\x1au\n\x13watch_events.cursor\x12\x31`cursor` goes with `room`; `rooms` have their own\x1a+this.cursor == \'\' || this.rooms.size() == 0\x1a\x65\n\x17watch_events.once.rooms\x12\x18`rooms` has a room twice\x1a\x30this.rooms.map(position, position.room).unique()\"A\n\x0cRoomPosition\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x17\n\x06\x63ursor\x18\x02 \x01(\tB\x07\xbaH\x04r\x02(@\"\xba\x01\n\x13WatchEventsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12*\n\x08snapshot\x18\x02 \x01(\x0b\x32\x16.track.v1.RoomSnapshotH\x00\x12$\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x13.track.v1.RoomEventH\x00\x12(\n\theartbeat\x18\x05 \x01(\x0b\x32\x13.track.v1.HeartbeatH\x00\x12\x0c\n\x04room\x18\x04 \x01(\tB\t\n\x07payload\"3\n\tHeartbeat\x12&\n\tfreshness\x18\x01 \x01(\x0b\x32\x13.track.v1.Freshness\"\x90\x04\n\x0cRoomSnapshot\x12\x0c\n\x04room\x18\x01 \x01(\t\x12\x10\n\x08room_sid\x18\x02 \x01(\t\x12(\n\x06reason\x18\x03 \x01(\x0e\x32\x18.track.v1.SnapshotReason\x12+\n\x0cparticipants\x18\x04 \x03(\x0b\x32\x15.track.v1.Participant\x12\x1f\n\x06tracks\x18\x05 \x03(\x0b\x32\x0f.track.v1.Track\x12+\n\x0cpublications\x18\x06 \x03(\x0b\x32\x15.track.v1.Publication\x12/\n\tqualities\x18\x07 \x03(\x0b\x32\x1c.track.v1.ParticipantQuality\x12&\n\tfreshness\x18\x08 \x01(\x0b\x32\x13.track.v1.Freshness\x12\x30\n\x0flimits_exceeded\x18\t \x03(\x0b\x32\x17.track.v1.LimitExceeded\x12/\n\x0etrack_metadata\x18\n \x03(\x0b\x32\x17.track.v1.TrackMetadata\x12\x34\n\x11moderation_blocks\x18\x0b \x03(\x0b\x32\x19.track.v1.ModerationBlock\x12%\n\x06\x65gress\x18\x0c \x03(\x0b\x32\x15.track.v1.TrackEgress\x12\"\n\x05state\x18\r \x01(\x0b\x32\x13.track.v1.RoomState\"\xbb\x01\n\x12ParticipantQuality\x12\x1c\n\x14participant_identity\x18\x01 \x01(\t\x12\x37\n\x12\x63onnection_quality\x18\x02 \x01(\x0e\x32\x1b.track.v1.ConnectionQuality\x12\x12\n\x05score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\x0cmeasure_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_score\"\xf2\t\n\tRoomEvent\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x0ftrack_published\x18\x02 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12,\n\x11track_unpublished\x18\x03 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12&\n\x0btrack_muted\x18\x04 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12(\n\rtrack_unmuted\x18\x05 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12(\n\rtrack_updated\x18\x06 \x01(\x0b\x32\x0f.track.v1.TrackH\x00\x12\x33\n\x12participant_joined\x18\x07 \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x31\n\x10participant_left\x18\x08 \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x34\n\x13participant_updated\x18\t \x01(\x0b\x32\x15.track.v1.ParticipantH\x00\x12\x37\n\x0fquality_changed\x18\n \x01(\x0b\x32\x1c.track.v1.ParticipantQualityH\x00\x12\x32\n\x11publication_moved\x18\x0b \x01(\x0b\x32\x15.track.v1.PublicationH\x00\x12+\n\x0broom_closed\x18\x0c \x01(\x0b\x32\x14.track.v1.RoomClosedH\x00\x12\x30\n\x11\x66reshness_changed\x18\r \x01(\x0b\x32\x13.track.v1.FreshnessH\x00\x12\x31\n\x0elimit_exceeded\x18\x0e \x01(\x0b\x32\x17.track.v1.LimitExceededH\x00\x12R\n subscription_permissions_changed\x18\x0f \x01(\x0b\x32&.track.v1.TrackSubscriptionPermissionsH\x00\x12:\n\x10metadata_changed\x18\x10 \x01(\x0b\x32\x1e.track.v1.TrackMetadataChangedH\x00\x12\x44\n\x18moderation_block_changed\x18\x11 \x01(\x0b\x32 .track.v1.ModerationBlockChangedH\x00\x12\x33\n\x10unmute_requested\x18\x12 \x01(\x0b\x32\x17.track.v1.UnmuteRequestH\x00\x12=\n\x14subscription_changed\x18\x13 \x01(\x0b\x32\x1d.track.v1.SubscriptionChangedH\x00\x12@\n\x16received_layer_changed\x18\x14 \x01(\x0b\x32\x1e.track.v1.ReceivedLayerChangedH\x00\x12-\n\x0c\x65gress_moved\x18\x16 \x01(\x0b\x32\x15.track.v1.TrackEgressH\x00\x12\x31\n\x0epolicy_changed\x18\x17 \x01(\x0b\x32\x17.track.v1.PolicyChangedH\x00\x12+\n\x0croom_updated\x18\x18 \x01(\x0b\x32\x13.track.v1.RoomStateH\x00\x12#\n\x05\x63\x61use\x18\x15 \x01(\x0b\x32\x14.track.v1.EventCauseB\x08\n\x06\x63hange\"\x8b\x01\n\nEventCause\x12/\n\x0eprincipal_kind\x18\x01 \x01(\x0e\x32\x17.track.v1.PrincipalKind\x12\x1a\n\x12principal_identity\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0c\n\x04rule\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\xa0\x01\n\x13SubscriptionChanged\x12\x1c\n\x14participant_identity\x18\x01 \x01(\t\x12\x11\n\ttrack_sid\x18\x02 \x01(\t\x12\x12\n\nsubscribed\x18\x03 \x01(\x08\x12\x1e\n\x05stage\x18\x04 \x01(\x0e\x32\x0f.track.v1.Stage\x12$\n\x08\x65vidence\x18\x05 \x01(\x0e\x32\x12.track.v1.Evidence\"u\n\x14ReceivedLayerChanged\x12\x1c\n\x14participant_identity\x18\x01 \x01(\t\x12\x11\n\ttrack_sid\x18\x02 \x01(\t\x12\x1a\n\rspatial_layer\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x10\n\x0e_spatial_layer\"e\n\rPolicyChanged\x12\"\n\x04kind\x18\x01 \x01(\x0e\x32\x14.track.v1.PolicyKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tall_rooms\x18\x03 \x01(\x08\x12\x0f\n\x07removed\x18\x04 \x01(\x08\"D\n\tRoomState\x12\x0b\n\x03sid\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x02 \x01(\t\x12\x18\n\x10\x61\x63tive_recording\x18\x03 \x01(\x08\"s\n\rLimitExceeded\x12\r\n\x05limit\x18\x01 \x01(\t\x12\x13\n\x0blimit_value\x18\x02 \x01(\x03\x12\r\n\x05value\x18\x03 \x01(\x03\x12\x1c\n\x14participant_identity\x18\x04 \x01(\t\x12\x11\n\ttrack_sid\x18\x05 \x01(\t\"\x1c\n\nRoomClosed\x12\x0e\n\x06reason\x18\x01 \x01(\t*\x89\x06\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VENT_KIND_TRACK_PUBLISHED\x10\x02\x12 \n\x1c\x45VENT_KIND_TRACK_UNPUBLISHED\x10\x03\x12\x1a\n\x16\x45VENT_KIND_TRACK_MUTED\x10\x04\x12\x1c\n\x18\x45VENT_KIND_TRACK_UNMUTED\x10\x05\x12\x1c\n\x18\x45VENT_KIND_TRACK_UPDATED\x10\x06\x12!\n\x1d\x45VENT_KIND_PARTICIPANT_JOINED\x10\x07\x12\x1f\n\x1b\x45VENT_KIND_PARTICIPANT_LEFT\x10\x08\x12\"\n\x1e\x45VENT_KIND_PARTICIPANT_UPDATED\x10\t\x12\x1e\n\x1a\x45VENT_KIND_QUALITY_CHANGED\x10\n\x12 \n\x1c\x45VENT_KIND_PUBLICATION_MOVED\x10\x0b\x12\x1a\n\x16\x45VENT_KIND_ROOM_CLOSED\x10\x0c\x12 \n\x1c\x45VENT_KIND_FRESHNESS_CHANGED\x10\r\x12\x1d\n\x19\x45VENT_KIND_LIMIT_EXCEEDED\x10\x0e\x12/\n+EVENT_KIND_SUBSCRIPTION_PERMISSIONS_CHANGED\x10\x0f\x12\x1f\n\x1b\x45VENT_KIND_METADATA_CHANGED\x10\x10\x12\'\n#EVENT_KIND_MODERATION_BLOCK_CHANGED\x10\x11\x12\x1f\n\x1b\x45VENT_KIND_UNMUTE_REQUESTED\x10\x12\x12#\n\x1f\x45VENT_KIND_SUBSCRIPTION_CHANGED\x10\x13\x12%\n!EVENT_KIND_RECEIVED_LAYER_CHANGED\x10\x14\x12\x1b\n\x17\x45VENT_KIND_EGRESS_MOVED\x10\x16\x12\x1d\n\x19\x45VENT_KIND_POLICY_CHANGED\x10\x17\x12\x1b\n\x17\x45VENT_KIND_ROOM_UPDATED\x10\x18*\xd9\x01\n\x0eSnapshotReason\x12\x1f\n\x1bSNAPSHOT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17SNAPSHOT_REASON_INITIAL\x10\x01\x12\"\n\x1eSNAPSHOT_REASON_CURSOR_EXPIRED\x10\x02\x12\"\n\x1eSNAPSHOT_REASON_CURSOR_UNKNOWN\x10\x03\x12 \n\x1cSNAPSHOT_REASON_WATCHER_AWAY\x10\x04\x12\x1f\n\x1bSNAPSHOT_REASON_READER_SLOW\x10\x05*g\n\nPolicyKind\x12\x1b\n\x17POLICY_KIND_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPOLICY_KIND_METADATA_SCHEMA\x10\x01\x12\x1b\n\x17POLICY_KIND_EGRESS_RULE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +43,55 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'track.v1.event_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['room']._loaded_options = None
-  _globals['_WATCHEVENTSREQUEST'].fields_by_name['room']._serialized_options = b'\272H\007r\005 \001(\200\002'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['room']._serialized_options = b'\272H\005r\003(\200\002'
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['cursor']._loaded_options = None
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['cursor']._serialized_options = b'\272H\004r\002(@'
-  _globals['_SNAPSHOTREASON']._serialized_start=1884
-  _globals['_SNAPSHOTREASON']._serialized_end=2101
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=210
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=281
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=284
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=414
-  _globals['_ROOMSNAPSHOT']._serialized_start=417
-  _globals['_ROOMSNAPSHOT']._serialized_end=767
-  _globals['_PARTICIPANTQUALITY']._serialized_start=770
-  _globals['_PARTICIPANTQUALITY']._serialized_end=957
-  _globals['_ROOMEVENT']._serialized_start=960
-  _globals['_ROOMEVENT']._serialized_end=1734
-  _globals['_LIMITEXCEEDED']._serialized_start=1736
-  _globals['_LIMITEXCEEDED']._serialized_end=1851
-  _globals['_ROOMCLOSED']._serialized_start=1853
-  _globals['_ROOMCLOSED']._serialized_end=1881
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['rooms']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['rooms']._serialized_options = b'\272H\005\222\001\002\020d'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\020\222\001\r\020d\030\001\"\007\202\001\004\020\001 \000'
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003(\200 '
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['heartbeat_interval']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST'].fields_by_name['heartbeat_interval']._serialized_options = b'\272H\014\252\001\t\"\003\010\254\0022\002\010\001'
+  _globals['_WATCHEVENTSREQUEST']._loaded_options = None
+  _globals['_WATCHEVENTSREQUEST']._serialized_options = b'\272H\300\002\032`\n\021watch_events.room\022\035give either `room` or `rooms`\032,(this.room != \'\') != (this.rooms.size() > 0)\032u\n\023watch_events.cursor\0221`cursor` goes with `room`; `rooms` have their own\032+this.cursor == \'\' || this.rooms.size() == 0\032e\n\027watch_events.once.rooms\022\030`rooms` has a room twice\0320this.rooms.map(position, position.room).unique()'
+  _globals['_ROOMPOSITION'].fields_by_name['room']._loaded_options = None
+  _globals['_ROOMPOSITION'].fields_by_name['room']._serialized_options = b'\272H\007r\005 \001(\200\002'
+  _globals['_ROOMPOSITION'].fields_by_name['cursor']._loaded_options = None
+  _globals['_ROOMPOSITION'].fields_by_name['cursor']._serialized_options = b'\272H\004r\002(@'
+  _globals['_EVENTKIND']._serialized_start=3987
+  _globals['_EVENTKIND']._serialized_end=4764
+  _globals['_SNAPSHOTREASON']._serialized_start=4767
+  _globals['_SNAPSHOTREASON']._serialized_end=4984
+  _globals['_POLICYKIND']._serialized_start=4986
+  _globals['_POLICYKIND']._serialized_end=5089
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=341
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=941
+  _globals['_ROOMPOSITION']._serialized_start=943
+  _globals['_ROOMPOSITION']._serialized_end=1008
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1011
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1197
+  _globals['_HEARTBEAT']._serialized_start=1199
+  _globals['_HEARTBEAT']._serialized_end=1250
+  _globals['_ROOMSNAPSHOT']._serialized_start=1253
+  _globals['_ROOMSNAPSHOT']._serialized_end=1781
+  _globals['_PARTICIPANTQUALITY']._serialized_start=1784
+  _globals['_PARTICIPANTQUALITY']._serialized_end=1971
+  _globals['_ROOMEVENT']._serialized_start=1974
+  _globals['_ROOMEVENT']._serialized_end=3240
+  _globals['_EVENTCAUSE']._serialized_start=3243
+  _globals['_EVENTCAUSE']._serialized_end=3382
+  _globals['_SUBSCRIPTIONCHANGED']._serialized_start=3385
+  _globals['_SUBSCRIPTIONCHANGED']._serialized_end=3545
+  _globals['_RECEIVEDLAYERCHANGED']._serialized_start=3547
+  _globals['_RECEIVEDLAYERCHANGED']._serialized_end=3664
+  _globals['_POLICYCHANGED']._serialized_start=3666
+  _globals['_POLICYCHANGED']._serialized_end=3767
+  _globals['_ROOMSTATE']._serialized_start=3769
+  _globals['_ROOMSTATE']._serialized_end=3837
+  _globals['_LIMITEXCEEDED']._serialized_start=3839
+  _globals['_LIMITEXCEEDED']._serialized_end=3954
+  _globals['_ROOMCLOSED']._serialized_start=3956
+  _globals['_ROOMCLOSED']._serialized_end=3984
 # @@protoc_insertion_point(module_scope)

@@ -5,10 +5,15 @@ Events of a room."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from track.v1 import access_pb2 as _access_pb2
+from track.v1 import egress_pb2 as _egress_pb2
+from track.v1 import metadata_pb2 as _metadata_pb2
+from track.v1 import moderation_pb2 as _moderation_pb2
 from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import quality_pb2 as _quality_pb2
 from track.v1 import subscription_permission_pb2 as _subscription_permission_pb2
@@ -24,6 +29,110 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _EventKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVENT_KIND_UNSPECIFIED: _EventKind.ValueType  # 0
+    """Not set."""
+    EVENT_KIND_TRACK_PUBLISHED: _EventKind.ValueType  # 2
+    """`track_published`."""
+    EVENT_KIND_TRACK_UNPUBLISHED: _EventKind.ValueType  # 3
+    """`track_unpublished`."""
+    EVENT_KIND_TRACK_MUTED: _EventKind.ValueType  # 4
+    """`track_muted`."""
+    EVENT_KIND_TRACK_UNMUTED: _EventKind.ValueType  # 5
+    """`track_unmuted`."""
+    EVENT_KIND_TRACK_UPDATED: _EventKind.ValueType  # 6
+    """`track_updated`."""
+    EVENT_KIND_PARTICIPANT_JOINED: _EventKind.ValueType  # 7
+    """`participant_joined`."""
+    EVENT_KIND_PARTICIPANT_LEFT: _EventKind.ValueType  # 8
+    """`participant_left`."""
+    EVENT_KIND_PARTICIPANT_UPDATED: _EventKind.ValueType  # 9
+    """`participant_updated`."""
+    EVENT_KIND_QUALITY_CHANGED: _EventKind.ValueType  # 10
+    """`quality_changed`."""
+    EVENT_KIND_PUBLICATION_MOVED: _EventKind.ValueType  # 11
+    """`publication_moved`."""
+    EVENT_KIND_ROOM_CLOSED: _EventKind.ValueType  # 12
+    """`room_closed`."""
+    EVENT_KIND_FRESHNESS_CHANGED: _EventKind.ValueType  # 13
+    """`freshness_changed`."""
+    EVENT_KIND_LIMIT_EXCEEDED: _EventKind.ValueType  # 14
+    """`limit_exceeded`."""
+    EVENT_KIND_SUBSCRIPTION_PERMISSIONS_CHANGED: _EventKind.ValueType  # 15
+    """`subscription_permissions_changed`."""
+    EVENT_KIND_METADATA_CHANGED: _EventKind.ValueType  # 16
+    """`metadata_changed`."""
+    EVENT_KIND_MODERATION_BLOCK_CHANGED: _EventKind.ValueType  # 17
+    """`moderation_block_changed`."""
+    EVENT_KIND_UNMUTE_REQUESTED: _EventKind.ValueType  # 18
+    """`unmute_requested`."""
+    EVENT_KIND_SUBSCRIPTION_CHANGED: _EventKind.ValueType  # 19
+    """`subscription_changed`."""
+    EVENT_KIND_RECEIVED_LAYER_CHANGED: _EventKind.ValueType  # 20
+    """`received_layer_changed`."""
+    EVENT_KIND_EGRESS_MOVED: _EventKind.ValueType  # 22
+    """`egress_moved`."""
+    EVENT_KIND_POLICY_CHANGED: _EventKind.ValueType  # 23
+    """`policy_changed`."""
+    EVENT_KIND_ROOM_UPDATED: _EventKind.ValueType  # 24
+    """`room_updated`."""
+
+class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
+    """Kinds of events: the fields of RoomEvent's `change`, with their numbers."""
+
+EVENT_KIND_UNSPECIFIED: EventKind.ValueType  # 0
+"""Not set."""
+EVENT_KIND_TRACK_PUBLISHED: EventKind.ValueType  # 2
+"""`track_published`."""
+EVENT_KIND_TRACK_UNPUBLISHED: EventKind.ValueType  # 3
+"""`track_unpublished`."""
+EVENT_KIND_TRACK_MUTED: EventKind.ValueType  # 4
+"""`track_muted`."""
+EVENT_KIND_TRACK_UNMUTED: EventKind.ValueType  # 5
+"""`track_unmuted`."""
+EVENT_KIND_TRACK_UPDATED: EventKind.ValueType  # 6
+"""`track_updated`."""
+EVENT_KIND_PARTICIPANT_JOINED: EventKind.ValueType  # 7
+"""`participant_joined`."""
+EVENT_KIND_PARTICIPANT_LEFT: EventKind.ValueType  # 8
+"""`participant_left`."""
+EVENT_KIND_PARTICIPANT_UPDATED: EventKind.ValueType  # 9
+"""`participant_updated`."""
+EVENT_KIND_QUALITY_CHANGED: EventKind.ValueType  # 10
+"""`quality_changed`."""
+EVENT_KIND_PUBLICATION_MOVED: EventKind.ValueType  # 11
+"""`publication_moved`."""
+EVENT_KIND_ROOM_CLOSED: EventKind.ValueType  # 12
+"""`room_closed`."""
+EVENT_KIND_FRESHNESS_CHANGED: EventKind.ValueType  # 13
+"""`freshness_changed`."""
+EVENT_KIND_LIMIT_EXCEEDED: EventKind.ValueType  # 14
+"""`limit_exceeded`."""
+EVENT_KIND_SUBSCRIPTION_PERMISSIONS_CHANGED: EventKind.ValueType  # 15
+"""`subscription_permissions_changed`."""
+EVENT_KIND_METADATA_CHANGED: EventKind.ValueType  # 16
+"""`metadata_changed`."""
+EVENT_KIND_MODERATION_BLOCK_CHANGED: EventKind.ValueType  # 17
+"""`moderation_block_changed`."""
+EVENT_KIND_UNMUTE_REQUESTED: EventKind.ValueType  # 18
+"""`unmute_requested`."""
+EVENT_KIND_SUBSCRIPTION_CHANGED: EventKind.ValueType  # 19
+"""`subscription_changed`."""
+EVENT_KIND_RECEIVED_LAYER_CHANGED: EventKind.ValueType  # 20
+"""`received_layer_changed`."""
+EVENT_KIND_EGRESS_MOVED: EventKind.ValueType  # 22
+"""`egress_moved`."""
+EVENT_KIND_POLICY_CHANGED: EventKind.ValueType  # 23
+"""`policy_changed`."""
+EVENT_KIND_ROOM_UPDATED: EventKind.ValueType  # 24
+"""`room_updated`."""
+Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
+
 class _SnapshotReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -37,9 +146,11 @@ class _SnapshotReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Snapsh
     SNAPSHOT_REASON_CURSOR_EXPIRED: _SnapshotReason.ValueType  # 2
     """RESYNC: the log no longer reaches back to the cursor."""
     SNAPSHOT_REASON_CURSOR_UNKNOWN: _SnapshotReason.ValueType  # 3
-    """RESYNC: the cursor is of another life of the watch (the server or the watcher was restarted since), or of another room."""
+    """RESYNC: the cursor is not one that this service gave for this room."""
     SNAPSHOT_REASON_WATCHER_AWAY: _SnapshotReason.ValueType  # 4
-    """RESYNC: the connection to LiveKit was lost for a while, so events are missing."""
+    """RESYNC: the room was not watched for a while, so events are missing: the connection to LiveKit was lost, the server was
+    restarted, or nobody watched. It is the room as it was when the watch began again; the events since then follow.
+    """
     SNAPSHOT_REASON_READER_SLOW: _SnapshotReason.ValueType  # 5
     """RESYNC: this stream was read too slowly."""
 
@@ -53,27 +164,110 @@ SNAPSHOT_REASON_INITIAL: SnapshotReason.ValueType  # 1
 SNAPSHOT_REASON_CURSOR_EXPIRED: SnapshotReason.ValueType  # 2
 """RESYNC: the log no longer reaches back to the cursor."""
 SNAPSHOT_REASON_CURSOR_UNKNOWN: SnapshotReason.ValueType  # 3
-"""RESYNC: the cursor is of another life of the watch (the server or the watcher was restarted since), or of another room."""
+"""RESYNC: the cursor is not one that this service gave for this room."""
 SNAPSHOT_REASON_WATCHER_AWAY: SnapshotReason.ValueType  # 4
-"""RESYNC: the connection to LiveKit was lost for a while, so events are missing."""
+"""RESYNC: the room was not watched for a while, so events are missing: the connection to LiveKit was lost, the server was
+restarted, or nobody watched. It is the room as it was when the watch began again; the events since then follow.
+"""
 SNAPSHOT_REASON_READER_SLOW: SnapshotReason.ValueType  # 5
 """RESYNC: this stream was read too slowly."""
 Global___SnapshotReason: _TypeAlias = SnapshotReason  # noqa: Y015
 
+class _PolicyKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PolicyKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLICY_KIND_UNSPECIFIED: _PolicyKind.ValueType  # 0
+    """Not set."""
+    POLICY_KIND_METADATA_SCHEMA: _PolicyKind.ValueType  # 1
+    """A schema of metadata."""
+    POLICY_KIND_EGRESS_RULE: _PolicyKind.ValueType  # 2
+    """A rule that starts recordings."""
+
+class PolicyKind(_PolicyKind, metaclass=_PolicyKindEnumTypeWrapper):
+    """What kind of standing rule."""
+
+POLICY_KIND_UNSPECIFIED: PolicyKind.ValueType  # 0
+"""Not set."""
+POLICY_KIND_METADATA_SCHEMA: PolicyKind.ValueType  # 1
+"""A schema of metadata."""
+POLICY_KIND_EGRESS_RULE: PolicyKind.ValueType  # 2
+"""A rule that starts recordings."""
+Global___PolicyKind: _TypeAlias = PolicyKind  # noqa: Y015
+
 @_typing.final
 class WatchEventsRequest(_message.Message):
-    """Watches a room."""
+    """Watches a room, or several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOM_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    ROOMS_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    room: _builtins.str
+    """The room's name. It must exist, or `cursor` must be one of its past. Empty where `rooms` is given."""
+    cursor: _builtins.str
+    """Resume after this cursor of an earlier answer of the same room, also of an earlier life of the watch, the room or this server:
+    the events after it that are kept come first; where some may be missing, a snapshot with the reason follows. Default: start
+    with a snapshot.
+    """
+    filter: _builtins.str
+    """CEL over `event` (a RoomEvent) and `room` (the room's name), e.g.
+    `event.track_published.source == TrackSource.TRACK_SOURCE_CAMERA`. An event on which it fails is not shown. Of `kinds` and
+    `filter` both must hold. Default: all.
+    """
+    @_builtins.property
+    def rooms(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoomPosition]:
+        """Several rooms in one stream, up to 100, each once, for services (`roomList`) alone. They must exist, or their `cursor` must be
+        one of their past. Events of one room are in order; of two rooms they are as they come. Where the permission to read one of
+        them goes, the stream ends. Not together with `room` and `cursor`.
+        """
+
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___EventKind.ValueType]:
+        """Only these kinds of events. Default: all. Snapshots come whole in any case."""
+
+    @_builtins.property
+    def heartbeat_interval(self) -> _duration_pb2.Duration:
+        """After so long without another message of a room a heartbeat is sent with the cursor of all that was passed, 1 s to 5 min.
+        Default: none.
+        """
+
+    def __init__(
+        self,
+        *,
+        room: _builtins.str = ...,
+        cursor: _builtins.str = ...,
+        rooms: _abc.Iterable[Global___RoomPosition] | None = ...,
+        kinds: _abc.Iterable[Global___EventKind.ValueType] | None = ...,
+        filter: _builtins.str = ...,
+        heartbeat_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "filter", b"filter", "heartbeat_interval", b"heartbeat_interval", "kinds", b"kinds", "room", b"room", "rooms", b"rooms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class RoomPosition(_message.Message):
+    """A room, and where to begin in it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROOM_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     room: _builtins.str
-    """The room's name. It must exist."""
+    """The room's name, each once."""
     cursor: _builtins.str
-    """Resume after this cursor of an earlier answer of the same room. Where the log no longer reaches back so far, a
-    snapshot with the reason comes first. Default: start with a snapshot.
-    """
+    """As `cursor` of the request. Default: start with a snapshot."""
     def __init__(
         self,
         *,
@@ -86,12 +280,12 @@ class WatchEventsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+Global___RoomPosition: _TypeAlias = RoomPosition  # noqa: Y015
 
 @_typing.final
 class WatchEventsResponse(_message.Message):
-    """One message of the stream: a snapshot first (unless resumed), then events in order, without gaps. A gap is told by
-    another snapshot. The stream ends with OK after `room_closed`.
+    """One message of the stream: a snapshot first (unless resumed), then events in order, without gaps: of each room every event once.
+    A gap is told by another snapshot. The stream ends with OK after `room_closed` of its (last) room, shown or not.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -99,8 +293,12 @@ class WatchEventsResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Position after this message. Opaque."""
+    """Position after this message in its room. Opaque. With `kinds` or a `filter` it also passes events that are not shown."""
+    room: _builtins.str
+    """The room's name. Only in streams of several rooms."""
     @_builtins.property
     def snapshot(self) -> Global___RoomSnapshot:
         """The whole room, which replaces all that was known."""
@@ -109,22 +307,52 @@ class WatchEventsResponse(_message.Message):
     def event(self) -> Global___RoomEvent:
         """One change."""
 
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """Nothing new: the stream lives."""
+
     def __init__(
         self,
         *,
         cursor: _builtins.str = ...,
         snapshot: Global___RoomSnapshot | None = ...,
         event: Global___RoomEvent | None = ...,
+        heartbeat: Global___Heartbeat | None = ...,
+        room: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "payload", b"payload", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "payload", b"payload", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "event", b"event", "payload", b"payload", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "event", b"event", "heartbeat", b"heartbeat", "payload", b"payload", "room", b"room", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["snapshot", "event"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["snapshot", "event", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
 Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015
+
+@_typing.final
+class Heartbeat(_message.Message):
+    """Nothing new."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRESHNESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def freshness(self) -> _track_pb2.Freshness:
+        """How current the room is."""
+
+    def __init__(
+        self,
+        *,
+        freshness: _track_pb2.Freshness | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class RoomSnapshot(_message.Message):
@@ -141,6 +369,10 @@ class RoomSnapshot(_message.Message):
     QUALITIES_FIELD_NUMBER: _builtins.int
     FRESHNESS_FIELD_NUMBER: _builtins.int
     LIMITS_EXCEEDED_FIELD_NUMBER: _builtins.int
+    TRACK_METADATA_FIELD_NUMBER: _builtins.int
+    MODERATION_BLOCKS_FIELD_NUMBER: _builtins.int
+    EGRESS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     room_sid: _builtins.str
@@ -171,6 +403,22 @@ class RoomSnapshot(_message.Message):
     def limits_exceeded(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitExceeded]:
         """Limits beyond which others publish now."""
 
+    @_builtins.property
+    def track_metadata(self) -> _containers.RepeatedCompositeFieldContainer[_metadata_pb2.TrackMetadata]:
+        """Metadata of its tracks that is kept, also of those that are away, by participant and SID."""
+
+    @_builtins.property
+    def moderation_blocks(self) -> _containers.RepeatedCompositeFieldContainer[_moderation_pb2.ModerationBlock]:
+        """Its moderation blocks, oldest first."""
+
+    @_builtins.property
+    def egress(self) -> _containers.RepeatedCompositeFieldContainer[_egress_pb2.TrackEgress]:
+        """Its recordings that have not ended, oldest first."""
+
+    @_builtins.property
+    def state(self) -> Global___RoomState:
+        """The room itself."""
+
     def __init__(
         self,
         *,
@@ -183,10 +431,14 @@ class RoomSnapshot(_message.Message):
         qualities: _abc.Iterable[Global___ParticipantQuality] | None = ...,
         freshness: _track_pb2.Freshness | None = ...,
         limits_exceeded: _abc.Iterable[Global___LimitExceeded] | None = ...,
+        track_metadata: _abc.Iterable[_metadata_pb2.TrackMetadata] | None = ...,
+        moderation_blocks: _abc.Iterable[_moderation_pb2.ModerationBlock] | None = ...,
+        egress: _abc.Iterable[_egress_pb2.TrackEgress] | None = ...,
+        state: Global___RoomState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "limits_exceeded", b"limits_exceeded", "participants", b"participants", "publications", b"publications", "qualities", b"qualities", "reason", b"reason", "room", b"room", "room_sid", b"room_sid", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "freshness", b"freshness", "limits_exceeded", b"limits_exceeded", "moderation_blocks", b"moderation_blocks", "participants", b"participants", "publications", b"publications", "qualities", b"qualities", "reason", b"reason", "room", b"room", "room_sid", b"room_sid", "state", b"state", "track_metadata", b"track_metadata", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -251,6 +503,15 @@ class RoomEvent(_message.Message):
     FRESHNESS_CHANGED_FIELD_NUMBER: _builtins.int
     LIMIT_EXCEEDED_FIELD_NUMBER: _builtins.int
     SUBSCRIPTION_PERMISSIONS_CHANGED_FIELD_NUMBER: _builtins.int
+    METADATA_CHANGED_FIELD_NUMBER: _builtins.int
+    MODERATION_BLOCK_CHANGED_FIELD_NUMBER: _builtins.int
+    UNMUTE_REQUESTED_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_CHANGED_FIELD_NUMBER: _builtins.int
+    RECEIVED_LAYER_CHANGED_FIELD_NUMBER: _builtins.int
+    EGRESS_MOVED_FIELD_NUMBER: _builtins.int
+    POLICY_CHANGED_FIELD_NUMBER: _builtins.int
+    ROOM_UPDATED_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When this service learnt of it."""
@@ -311,6 +572,44 @@ class RoomEvent(_message.Message):
     def subscription_permissions_changed(self) -> _subscription_permission_pb2.TrackSubscriptionPermissions:
         """Who may subscribe to a track was changed through this service, or how well that is kept; as it is now."""
 
+    @_builtins.property
+    def metadata_changed(self) -> _metadata_pb2.TrackMetadataChanged:
+        """Metadata of a track was set, carried over, overwritten or removed."""
+
+    @_builtins.property
+    def moderation_block_changed(self) -> _moderation_pb2.ModerationBlockChanged:
+        """A moderation block was set, enforced or lifted."""
+
+    @_builtins.property
+    def unmute_requested(self) -> _moderation_pb2.UnmuteRequest:
+        """A participant was asked to unmute, or answered."""
+
+    @_builtins.property
+    def subscription_changed(self) -> Global___SubscriptionChanged:
+        """A participant was subscribed to a track or unsubscribed: asked for through this service, or seen in LiveKit's debug view."""
+
+    @_builtins.property
+    def received_layer_changed(self) -> Global___ReceivedLayerChanged:
+        """A subscriber receives another simulcast layer. Seen in LiveKit's debug view alone."""
+
+    @_builtins.property
+    def egress_moved(self) -> _egress_pb2.TrackEgress:
+        """A recording moved; as it is now."""
+
+    @_builtins.property
+    def policy_changed(self) -> Global___PolicyChanged:
+        """A standing rule of the room was set or removed."""
+
+    @_builtins.property
+    def room_updated(self) -> Global___RoomState:
+        """Something of the room itself changed; as it is now."""
+
+    @_builtins.property
+    def cause(self) -> Global___EventCause:
+        """Who caused it, and why, where that is known: a call of this service, or a rule of it. Absent where participants or LiveKit
+        did it by themselves.
+        """
+
     def __init__(
         self,
         *,
@@ -329,16 +628,197 @@ class RoomEvent(_message.Message):
         freshness_changed: _track_pb2.Freshness | None = ...,
         limit_exceeded: Global___LimitExceeded | None = ...,
         subscription_permissions_changed: _subscription_permission_pb2.TrackSubscriptionPermissions | None = ...,
+        metadata_changed: _metadata_pb2.TrackMetadataChanged | None = ...,
+        moderation_block_changed: _moderation_pb2.ModerationBlockChanged | None = ...,
+        unmute_requested: _moderation_pb2.UnmuteRequest | None = ...,
+        subscription_changed: Global___SubscriptionChanged | None = ...,
+        received_layer_changed: Global___ReceivedLayerChanged | None = ...,
+        egress_moved: _egress_pb2.TrackEgress | None = ...,
+        policy_changed: Global___PolicyChanged | None = ...,
+        room_updated: Global___RoomState | None = ...,
+        cause: Global___EventCause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "room_closed", b"room_closed", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "room_closed", b"room_closed", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["track_published", "track_unpublished", "track_muted", "track_unmuted", "track_updated", "participant_joined", "participant_left", "participant_updated", "quality_changed", "publication_moved", "room_closed", "freshness_changed", "limit_exceeded", "subscription_permissions_changed"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["track_published", "track_unpublished", "track_muted", "track_unmuted", "track_updated", "participant_joined", "participant_left", "participant_updated", "quality_changed", "publication_moved", "room_closed", "freshness_changed", "limit_exceeded", "subscription_permissions_changed", "metadata_changed", "moderation_block_changed", "unmute_requested", "subscription_changed", "received_layer_changed", "egress_moved", "policy_changed", "room_updated"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
 Global___RoomEvent: _TypeAlias = RoomEvent  # noqa: Y015
+
+@_typing.final
+class EventCause(_message.Message):
+    """Who caused an event, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_KIND_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_IDENTITY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    principal_kind: _access_pb2.PrincipalKind.ValueType
+    """What the caller is."""
+    principal_identity: _builtins.str
+    """The caller's identity."""
+    request_id: _builtins.str
+    """Id of the call, as in the record of operations. Empty where no call did it."""
+    rule: _builtins.str
+    """The rule of this service that did it, e.g. `moderation_block` or `expire_time`. Empty where a call did."""
+    reason: _builtins.str
+    """Why, as the caller said. Empty where it said nothing."""
+    def __init__(
+        self,
+        *,
+        principal_kind: _access_pb2.PrincipalKind.ValueType = ...,
+        principal_identity: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        rule: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal_identity", b"principal_identity", "principal_kind", b"principal_kind", "reason", b"reason", "request_id", b"request_id", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventCause: _TypeAlias = EventCause  # noqa: Y015
+
+@_typing.final
+class SubscriptionChanged(_message.Message):
+    """A participant was subscribed to a track or unsubscribed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
+    TRACK_SID_FIELD_NUMBER: _builtins.int
+    SUBSCRIBED_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    participant_identity: _builtins.str
+    """The subscriber."""
+    track_sid: _builtins.str
+    """The track."""
+    subscribed: _builtins.bool
+    """Which."""
+    stage: _publication_pb2.Stage.ValueType
+    """REQUESTED: LiveKit was asked. OBSERVED: it was seen."""
+    evidence: _publication_pb2.Evidence.ValueType
+    """Where it was seen. Set with OBSERVED."""
+    def __init__(
+        self,
+        *,
+        participant_identity: _builtins.str = ...,
+        track_sid: _builtins.str = ...,
+        subscribed: _builtins.bool = ...,
+        stage: _publication_pb2.Stage.ValueType = ...,
+        evidence: _publication_pb2.Evidence.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "participant_identity", b"participant_identity", "stage", b"stage", "subscribed", b"subscribed", "track_sid", b"track_sid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubscriptionChanged: _TypeAlias = SubscriptionChanged  # noqa: Y015
+
+@_typing.final
+class ReceivedLayerChanged(_message.Message):
+    """A subscriber receives another simulcast layer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
+    TRACK_SID_FIELD_NUMBER: _builtins.int
+    SPATIAL_LAYER_FIELD_NUMBER: _builtins.int
+    participant_identity: _builtins.str
+    """The subscriber."""
+    track_sid: _builtins.str
+    """The track."""
+    spatial_layer: _builtins.int
+    """The spatial layer that is sent to it now, 0 the lowest. Absent while none is."""
+    def __init__(
+        self,
+        *,
+        participant_identity: _builtins.str = ...,
+        track_sid: _builtins.str = ...,
+        spatial_layer: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_spatial_layer", b"_spatial_layer", "spatial_layer", b"spatial_layer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spatial_layer", b"_spatial_layer", "participant_identity", b"participant_identity", "spatial_layer", b"spatial_layer", "track_sid", b"track_sid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__spatial_layer: _TypeAlias = _typing.Literal["spatial_layer"]  # noqa: Y015
+    _WhichOneofArgType__spatial_layer: _TypeAlias = _typing.Literal["_spatial_layer", b"_spatial_layer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spatial_layer) -> _WhichOneofReturnType__spatial_layer | None: ...
+
+Global___ReceivedLayerChanged: _TypeAlias = ReceivedLayerChanged  # noqa: Y015
+
+@_typing.final
+class PolicyChanged(_message.Message):
+    """A standing rule was set or removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ALL_ROOMS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    kind: Global___PolicyKind.ValueType
+    """What kind."""
+    name: _builtins.str
+    """Its name."""
+    all_rooms: _builtins.bool
+    """Whether it is for all rooms."""
+    removed: _builtins.bool
+    """Whether it was removed."""
+    def __init__(
+        self,
+        *,
+        kind: Global___PolicyKind.ValueType = ...,
+        name: _builtins.str = ...,
+        all_rooms: _builtins.bool = ...,
+        removed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_rooms", b"all_rooms", "kind", b"kind", "name", b"name", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyChanged: _TypeAlias = PolicyChanged  # noqa: Y015
+
+@_typing.final
+class RoomState(_message.Message):
+    """The room itself, as LiveKit told it last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SID_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    ACTIVE_RECORDING_FIELD_NUMBER: _builtins.int
+    sid: _builtins.str
+    """LiveKit's id of the room, RM_...."""
+    metadata: _builtins.str
+    """LiveKit's room metadata, as the application set it."""
+    active_recording: _builtins.bool
+    """Whether LiveKit records the room."""
+    def __init__(
+        self,
+        *,
+        sid: _builtins.str = ...,
+        metadata: _builtins.str = ...,
+        active_recording: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_recording", b"active_recording", "metadata", b"metadata", "sid", b"sid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoomState: _TypeAlias = RoomState  # noqa: Y015
 
 @_typing.final
 class LimitExceeded(_message.Message):
@@ -386,7 +866,7 @@ class RoomClosed(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why, in LiveKit's words: ROOM_CLOSED or ROOM_DELETED."""
+    """Why, in LiveKit's words: ROOM_CLOSED or ROOM_DELETED. ROOM_CLOSED where it was found to be gone."""
     def __init__(
         self,
         *,

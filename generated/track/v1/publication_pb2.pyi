@@ -1097,7 +1097,7 @@ class PublicationSpec(_message.Message):
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """Metadata of the track: a JSON object of up to `max_metadata_bytes` (16 KiB), nested up to 16 deep, for filters and for those
-        who read the track.
+        who read the track. The initial value: what SetTrackMetadata makes of it is not here, see GetTrackMetadata.
         """
 
     @_builtins.property

@@ -156,7 +156,7 @@ class Limits(_message.Message):
     max_request_bytes: _builtins.int
     """Largest request in bytes."""
     max_events_per_room: _builtins.int
-    """Events kept of a watched room, for streams that resume."""
+    """Most events kept of a room, for streams that resume."""
     max_page_size: _builtins.int
     """Most tracks or publications of a page."""
     @_builtins.property

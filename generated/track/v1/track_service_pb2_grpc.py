@@ -4,15 +4,20 @@ import grpc
 import warnings
 
 from track.v1 import audit_pb2 as track_dot_v1_dot_audit__pb2
+from track.v1 import egress_pb2 as track_dot_v1_dot_egress__pb2
 from track.v1 import event_pb2 as track_dot_v1_dot_event__pb2
+from track.v1 import metadata_pb2 as track_dot_v1_dot_metadata__pb2
+from track.v1 import moderation_pb2 as track_dot_v1_dot_moderation__pb2
 from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
 from track.v1 import publication_update_pb2 as track_dot_v1_dot_publication__update__pb2
+from track.v1 import pull_pb2 as track_dot_v1_dot_pull__pb2
 from track.v1 import push_pb2 as track_dot_v1_dot_push__pb2
 from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
 from track.v1 import server_info_pb2 as track_dot_v1_dot_server__info__pb2
 from track.v1 import subscription_permission_pb2 as track_dot_v1_dot_subscription__permission__pb2
 from track.v1 import token_pb2 as track_dot_v1_dot_token__pb2
 from track.v1 import tracks_pb2 as track_dot_v1_dot_tracks__pb2
+from track.v1 import webhook_pb2 as track_dot_v1_dot_webhook__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -151,6 +156,111 @@ class TrackServiceStub:
                 request_serializer=track_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.SerializeToString,
                 response_deserializer=track_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.FromString,
                 _registered_method=True)
+        self.LiftModerationBlocks = channel.unary_unary(
+                '/track.v1.TrackService/LiftModerationBlocks',
+                request_serializer=track_dot_v1_dot_moderation__pb2.LiftModerationBlocksRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_moderation__pb2.LiftModerationBlocksResponse.FromString,
+                _registered_method=True)
+        self.ListModerationBlocks = channel.unary_unary(
+                '/track.v1.TrackService/ListModerationBlocks',
+                request_serializer=track_dot_v1_dot_moderation__pb2.ListModerationBlocksRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_moderation__pb2.ListModerationBlocksResponse.FromString,
+                _registered_method=True)
+        self.RequestUnmute = channel.unary_unary(
+                '/track.v1.TrackService/RequestUnmute',
+                request_serializer=track_dot_v1_dot_moderation__pb2.RequestUnmuteRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_moderation__pb2.RequestUnmuteResponse.FromString,
+                _registered_method=True)
+        self.SetTrackMetadata = channel.unary_unary(
+                '/track.v1.TrackService/SetTrackMetadata',
+                request_serializer=track_dot_v1_dot_metadata__pb2.SetTrackMetadataRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_metadata__pb2.SetTrackMetadataResponse.FromString,
+                _registered_method=True)
+        self.GetTrackMetadata = channel.unary_unary(
+                '/track.v1.TrackService/GetTrackMetadata',
+                request_serializer=track_dot_v1_dot_metadata__pb2.GetTrackMetadataRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_metadata__pb2.GetTrackMetadataResponse.FromString,
+                _registered_method=True)
+        self.DeleteTrackMetadata = channel.unary_unary(
+                '/track.v1.TrackService/DeleteTrackMetadata',
+                request_serializer=track_dot_v1_dot_metadata__pb2.DeleteTrackMetadataRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_metadata__pb2.DeleteTrackMetadataResponse.FromString,
+                _registered_method=True)
+        self.SetMetadataSchema = channel.unary_unary(
+                '/track.v1.TrackService/SetMetadataSchema',
+                request_serializer=track_dot_v1_dot_metadata__pb2.SetMetadataSchemaRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_metadata__pb2.SetMetadataSchemaResponse.FromString,
+                _registered_method=True)
+        self.GetMetadataSchema = channel.unary_unary(
+                '/track.v1.TrackService/GetMetadataSchema',
+                request_serializer=track_dot_v1_dot_metadata__pb2.GetMetadataSchemaRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_metadata__pb2.GetMetadataSchemaResponse.FromString,
+                _registered_method=True)
+        self.DeleteMetadataSchema = channel.unary_unary(
+                '/track.v1.TrackService/DeleteMetadataSchema',
+                request_serializer=track_dot_v1_dot_metadata__pb2.DeleteMetadataSchemaRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_metadata__pb2.DeleteMetadataSchemaResponse.FromString,
+                _registered_method=True)
+        self.ListMetadataSchemas = channel.unary_unary(
+                '/track.v1.TrackService/ListMetadataSchemas',
+                request_serializer=track_dot_v1_dot_metadata__pb2.ListMetadataSchemasRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_metadata__pb2.ListMetadataSchemasResponse.FromString,
+                _registered_method=True)
+        self.CreateWebhookSubscription = channel.unary_unary(
+                '/track.v1.TrackService/CreateWebhookSubscription',
+                request_serializer=track_dot_v1_dot_webhook__pb2.CreateWebhookSubscriptionRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_webhook__pb2.CreateWebhookSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.ListWebhookSubscriptions = channel.unary_unary(
+                '/track.v1.TrackService/ListWebhookSubscriptions',
+                request_serializer=track_dot_v1_dot_webhook__pb2.ListWebhookSubscriptionsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_webhook__pb2.ListWebhookSubscriptionsResponse.FromString,
+                _registered_method=True)
+        self.DeleteWebhookSubscription = channel.unary_unary(
+                '/track.v1.TrackService/DeleteWebhookSubscription',
+                request_serializer=track_dot_v1_dot_webhook__pb2.DeleteWebhookSubscriptionRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_webhook__pb2.DeleteWebhookSubscriptionResponse.FromString,
+                _registered_method=True)
+        self.StartTrackEgress = channel.unary_unary(
+                '/track.v1.TrackService/StartTrackEgress',
+                request_serializer=track_dot_v1_dot_egress__pb2.StartTrackEgressRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_egress__pb2.StartTrackEgressResponse.FromString,
+                _registered_method=True)
+        self.StopTrackEgress = channel.unary_unary(
+                '/track.v1.TrackService/StopTrackEgress',
+                request_serializer=track_dot_v1_dot_egress__pb2.StopTrackEgressRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_egress__pb2.StopTrackEgressResponse.FromString,
+                _registered_method=True)
+        self.GetTrackEgress = channel.unary_unary(
+                '/track.v1.TrackService/GetTrackEgress',
+                request_serializer=track_dot_v1_dot_egress__pb2.GetTrackEgressRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_egress__pb2.GetTrackEgressResponse.FromString,
+                _registered_method=True)
+        self.ListTrackEgress = channel.unary_unary(
+                '/track.v1.TrackService/ListTrackEgress',
+                request_serializer=track_dot_v1_dot_egress__pb2.ListTrackEgressRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_egress__pb2.ListTrackEgressResponse.FromString,
+                _registered_method=True)
+        self.SetEgressRule = channel.unary_unary(
+                '/track.v1.TrackService/SetEgressRule',
+                request_serializer=track_dot_v1_dot_egress__pb2.SetEgressRuleRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_egress__pb2.SetEgressRuleResponse.FromString,
+                _registered_method=True)
+        self.DeleteEgressRule = channel.unary_unary(
+                '/track.v1.TrackService/DeleteEgressRule',
+                request_serializer=track_dot_v1_dot_egress__pb2.DeleteEgressRuleRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_egress__pb2.DeleteEgressRuleResponse.FromString,
+                _registered_method=True)
+        self.ListEgressRules = channel.unary_unary(
+                '/track.v1.TrackService/ListEgressRules',
+                request_serializer=track_dot_v1_dot_egress__pb2.ListEgressRulesRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_egress__pb2.ListEgressRulesResponse.FromString,
+                _registered_method=True)
+        self.PullMedia = channel.unary_stream(
+                '/track.v1.TrackService/PullMedia',
+                request_serializer=track_dot_v1_dot_pull__pb2.PullMediaRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_pull__pb2.PullMediaResponse.FromString,
+                _registered_method=True)
 
 
 class TrackServiceServicer:
@@ -227,7 +337,7 @@ class TrackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Streams a snapshot of the room, then every change, each with a cursor to resume after.
+        """Streams a snapshot of the room, then every change, each with a cursor to resume after; of several rooms for services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -306,6 +416,153 @@ class TrackServiceServicer:
 
     def ListAuditEntries(self, request, context):
         """Lists the record of operations of a room, newest first: every mutation, and every denial of a known principal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftModerationBlocks(self, request, context):
+        """Lifts moderation blocks. Nothing is unmuted by it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModerationBlocks(self, request, context):
+        """Lists the moderation blocks of a room.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestUnmute(self, request, context):
+        """Asks a participant, through the companion in its client, to unmute a track; waits for the answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTrackMetadata(self, request, context):
+        """Sets or patches the metadata of a track, and waits until the room shows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrackMetadata(self, request, context):
+        """Shows the metadata of a track.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTrackMetadata(self, request, context):
+        """Removes the metadata of a track.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMetadataSchema(self, request, context):
+        """Sets a schema that metadata of tracks must satisfy, in a room or in all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMetadataSchema(self, request, context):
+        """Shows a schema.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMetadataSchema(self, request, context):
+        """Removes a schema.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMetadataSchemas(self, request, context):
+        """Lists the schemas that apply in a room.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateWebhookSubscription(self, request, context):
+        """Has events of a room, or of all, sent to a URL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhookSubscriptions(self, request, context):
+        """Lists the webhook subscriptions of a room, with what waits and what was parked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteWebhookSubscription(self, request, context):
+        """Ends a webhook subscription.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartTrackEgress(self, request, context):
+        """Records a track, or a publication across its restarts, through LiveKit Egress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopTrackEgress(self, request, context):
+        """Stops a recording, and waits for its result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrackEgress(self, request, context):
+        """Shows a recording with its files and, if wanted, the quality of the time recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTrackEgress(self, request, context):
+        """Lists the recordings of a room.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetEgressRule(self, request, context):
+        """Sets a rule by which tracks are recorded, in a room or in all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteEgressRule(self, request, context):
+        """Removes such a rule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEgressRules(self, request, context):
+        """Lists the rules that apply in a room.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PullMedia(self, request, context):
+        """Streams a live track to the caller: as chunks of a container, or frame by frame.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -418,6 +675,111 @@ def add_TrackServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEntries,
                     request_deserializer=track_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.FromString,
                     response_serializer=track_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.SerializeToString,
+            ),
+            'LiftModerationBlocks': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftModerationBlocks,
+                    request_deserializer=track_dot_v1_dot_moderation__pb2.LiftModerationBlocksRequest.FromString,
+                    response_serializer=track_dot_v1_dot_moderation__pb2.LiftModerationBlocksResponse.SerializeToString,
+            ),
+            'ListModerationBlocks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModerationBlocks,
+                    request_deserializer=track_dot_v1_dot_moderation__pb2.ListModerationBlocksRequest.FromString,
+                    response_serializer=track_dot_v1_dot_moderation__pb2.ListModerationBlocksResponse.SerializeToString,
+            ),
+            'RequestUnmute': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestUnmute,
+                    request_deserializer=track_dot_v1_dot_moderation__pb2.RequestUnmuteRequest.FromString,
+                    response_serializer=track_dot_v1_dot_moderation__pb2.RequestUnmuteResponse.SerializeToString,
+            ),
+            'SetTrackMetadata': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTrackMetadata,
+                    request_deserializer=track_dot_v1_dot_metadata__pb2.SetTrackMetadataRequest.FromString,
+                    response_serializer=track_dot_v1_dot_metadata__pb2.SetTrackMetadataResponse.SerializeToString,
+            ),
+            'GetTrackMetadata': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrackMetadata,
+                    request_deserializer=track_dot_v1_dot_metadata__pb2.GetTrackMetadataRequest.FromString,
+                    response_serializer=track_dot_v1_dot_metadata__pb2.GetTrackMetadataResponse.SerializeToString,
+            ),
+            'DeleteTrackMetadata': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTrackMetadata,
+                    request_deserializer=track_dot_v1_dot_metadata__pb2.DeleteTrackMetadataRequest.FromString,
+                    response_serializer=track_dot_v1_dot_metadata__pb2.DeleteTrackMetadataResponse.SerializeToString,
+            ),
+            'SetMetadataSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetMetadataSchema,
+                    request_deserializer=track_dot_v1_dot_metadata__pb2.SetMetadataSchemaRequest.FromString,
+                    response_serializer=track_dot_v1_dot_metadata__pb2.SetMetadataSchemaResponse.SerializeToString,
+            ),
+            'GetMetadataSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetadataSchema,
+                    request_deserializer=track_dot_v1_dot_metadata__pb2.GetMetadataSchemaRequest.FromString,
+                    response_serializer=track_dot_v1_dot_metadata__pb2.GetMetadataSchemaResponse.SerializeToString,
+            ),
+            'DeleteMetadataSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMetadataSchema,
+                    request_deserializer=track_dot_v1_dot_metadata__pb2.DeleteMetadataSchemaRequest.FromString,
+                    response_serializer=track_dot_v1_dot_metadata__pb2.DeleteMetadataSchemaResponse.SerializeToString,
+            ),
+            'ListMetadataSchemas': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMetadataSchemas,
+                    request_deserializer=track_dot_v1_dot_metadata__pb2.ListMetadataSchemasRequest.FromString,
+                    response_serializer=track_dot_v1_dot_metadata__pb2.ListMetadataSchemasResponse.SerializeToString,
+            ),
+            'CreateWebhookSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateWebhookSubscription,
+                    request_deserializer=track_dot_v1_dot_webhook__pb2.CreateWebhookSubscriptionRequest.FromString,
+                    response_serializer=track_dot_v1_dot_webhook__pb2.CreateWebhookSubscriptionResponse.SerializeToString,
+            ),
+            'ListWebhookSubscriptions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhookSubscriptions,
+                    request_deserializer=track_dot_v1_dot_webhook__pb2.ListWebhookSubscriptionsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_webhook__pb2.ListWebhookSubscriptionsResponse.SerializeToString,
+            ),
+            'DeleteWebhookSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteWebhookSubscription,
+                    request_deserializer=track_dot_v1_dot_webhook__pb2.DeleteWebhookSubscriptionRequest.FromString,
+                    response_serializer=track_dot_v1_dot_webhook__pb2.DeleteWebhookSubscriptionResponse.SerializeToString,
+            ),
+            'StartTrackEgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartTrackEgress,
+                    request_deserializer=track_dot_v1_dot_egress__pb2.StartTrackEgressRequest.FromString,
+                    response_serializer=track_dot_v1_dot_egress__pb2.StartTrackEgressResponse.SerializeToString,
+            ),
+            'StopTrackEgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopTrackEgress,
+                    request_deserializer=track_dot_v1_dot_egress__pb2.StopTrackEgressRequest.FromString,
+                    response_serializer=track_dot_v1_dot_egress__pb2.StopTrackEgressResponse.SerializeToString,
+            ),
+            'GetTrackEgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrackEgress,
+                    request_deserializer=track_dot_v1_dot_egress__pb2.GetTrackEgressRequest.FromString,
+                    response_serializer=track_dot_v1_dot_egress__pb2.GetTrackEgressResponse.SerializeToString,
+            ),
+            'ListTrackEgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTrackEgress,
+                    request_deserializer=track_dot_v1_dot_egress__pb2.ListTrackEgressRequest.FromString,
+                    response_serializer=track_dot_v1_dot_egress__pb2.ListTrackEgressResponse.SerializeToString,
+            ),
+            'SetEgressRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetEgressRule,
+                    request_deserializer=track_dot_v1_dot_egress__pb2.SetEgressRuleRequest.FromString,
+                    response_serializer=track_dot_v1_dot_egress__pb2.SetEgressRuleResponse.SerializeToString,
+            ),
+            'DeleteEgressRule': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteEgressRule,
+                    request_deserializer=track_dot_v1_dot_egress__pb2.DeleteEgressRuleRequest.FromString,
+                    response_serializer=track_dot_v1_dot_egress__pb2.DeleteEgressRuleResponse.SerializeToString,
+            ),
+            'ListEgressRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEgressRules,
+                    request_deserializer=track_dot_v1_dot_egress__pb2.ListEgressRulesRequest.FromString,
+                    response_serializer=track_dot_v1_dot_egress__pb2.ListEgressRulesResponse.SerializeToString,
+            ),
+            'PullMedia': grpc.unary_stream_rpc_method_handler(
+                    servicer.PullMedia,
+                    request_deserializer=track_dot_v1_dot_pull__pb2.PullMediaRequest.FromString,
+                    response_serializer=track_dot_v1_dot_pull__pb2.PullMediaResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -990,6 +1352,573 @@ class TrackService:
             '/track.v1.TrackService/ListAuditEntries',
             track_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.SerializeToString,
             track_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftModerationBlocks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/LiftModerationBlocks',
+            track_dot_v1_dot_moderation__pb2.LiftModerationBlocksRequest.SerializeToString,
+            track_dot_v1_dot_moderation__pb2.LiftModerationBlocksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModerationBlocks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListModerationBlocks',
+            track_dot_v1_dot_moderation__pb2.ListModerationBlocksRequest.SerializeToString,
+            track_dot_v1_dot_moderation__pb2.ListModerationBlocksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestUnmute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/RequestUnmute',
+            track_dot_v1_dot_moderation__pb2.RequestUnmuteRequest.SerializeToString,
+            track_dot_v1_dot_moderation__pb2.RequestUnmuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTrackMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/SetTrackMetadata',
+            track_dot_v1_dot_metadata__pb2.SetTrackMetadataRequest.SerializeToString,
+            track_dot_v1_dot_metadata__pb2.SetTrackMetadataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrackMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/GetTrackMetadata',
+            track_dot_v1_dot_metadata__pb2.GetTrackMetadataRequest.SerializeToString,
+            track_dot_v1_dot_metadata__pb2.GetTrackMetadataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTrackMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/DeleteTrackMetadata',
+            track_dot_v1_dot_metadata__pb2.DeleteTrackMetadataRequest.SerializeToString,
+            track_dot_v1_dot_metadata__pb2.DeleteTrackMetadataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMetadataSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/SetMetadataSchema',
+            track_dot_v1_dot_metadata__pb2.SetMetadataSchemaRequest.SerializeToString,
+            track_dot_v1_dot_metadata__pb2.SetMetadataSchemaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetadataSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/GetMetadataSchema',
+            track_dot_v1_dot_metadata__pb2.GetMetadataSchemaRequest.SerializeToString,
+            track_dot_v1_dot_metadata__pb2.GetMetadataSchemaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMetadataSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/DeleteMetadataSchema',
+            track_dot_v1_dot_metadata__pb2.DeleteMetadataSchemaRequest.SerializeToString,
+            track_dot_v1_dot_metadata__pb2.DeleteMetadataSchemaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMetadataSchemas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListMetadataSchemas',
+            track_dot_v1_dot_metadata__pb2.ListMetadataSchemasRequest.SerializeToString,
+            track_dot_v1_dot_metadata__pb2.ListMetadataSchemasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateWebhookSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/CreateWebhookSubscription',
+            track_dot_v1_dot_webhook__pb2.CreateWebhookSubscriptionRequest.SerializeToString,
+            track_dot_v1_dot_webhook__pb2.CreateWebhookSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhookSubscriptions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListWebhookSubscriptions',
+            track_dot_v1_dot_webhook__pb2.ListWebhookSubscriptionsRequest.SerializeToString,
+            track_dot_v1_dot_webhook__pb2.ListWebhookSubscriptionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteWebhookSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/DeleteWebhookSubscription',
+            track_dot_v1_dot_webhook__pb2.DeleteWebhookSubscriptionRequest.SerializeToString,
+            track_dot_v1_dot_webhook__pb2.DeleteWebhookSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartTrackEgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/StartTrackEgress',
+            track_dot_v1_dot_egress__pb2.StartTrackEgressRequest.SerializeToString,
+            track_dot_v1_dot_egress__pb2.StartTrackEgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopTrackEgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/StopTrackEgress',
+            track_dot_v1_dot_egress__pb2.StopTrackEgressRequest.SerializeToString,
+            track_dot_v1_dot_egress__pb2.StopTrackEgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrackEgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/GetTrackEgress',
+            track_dot_v1_dot_egress__pb2.GetTrackEgressRequest.SerializeToString,
+            track_dot_v1_dot_egress__pb2.GetTrackEgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTrackEgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListTrackEgress',
+            track_dot_v1_dot_egress__pb2.ListTrackEgressRequest.SerializeToString,
+            track_dot_v1_dot_egress__pb2.ListTrackEgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetEgressRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/SetEgressRule',
+            track_dot_v1_dot_egress__pb2.SetEgressRuleRequest.SerializeToString,
+            track_dot_v1_dot_egress__pb2.SetEgressRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteEgressRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/DeleteEgressRule',
+            track_dot_v1_dot_egress__pb2.DeleteEgressRuleRequest.SerializeToString,
+            track_dot_v1_dot_egress__pb2.DeleteEgressRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEgressRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListEgressRules',
+            track_dot_v1_dot_egress__pb2.ListEgressRulesRequest.SerializeToString,
+            track_dot_v1_dot_egress__pb2.ListEgressRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PullMedia(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/track.v1.TrackService/PullMedia',
+            track_dot_v1_dot_pull__pb2.PullMediaRequest.SerializeToString,
+            track_dot_v1_dot_pull__pb2.PullMediaResponse.FromString,
             options,
             channel_credentials,
             insecure,

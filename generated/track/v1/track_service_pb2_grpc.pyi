@@ -6,15 +6,20 @@ The control plane for tracks of LiveKit rooms."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from track.v1 import audit_pb2 as _audit_pb2
+from track.v1 import egress_pb2 as _egress_pb2
 from track.v1 import event_pb2 as _event_pb2
+from track.v1 import metadata_pb2 as _metadata_pb2
+from track.v1 import moderation_pb2 as _moderation_pb2
 from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import publication_update_pb2 as _publication_update_pb2
+from track.v1 import pull_pb2 as _pull_pb2
 from track.v1 import push_pb2 as _push_pb2
 from track.v1 import quality_pb2 as _quality_pb2
 from track.v1 import server_info_pb2 as _server_info_pb2
 from track.v1 import subscription_permission_pb2 as _subscription_permission_pb2
 from track.v1 import token_pb2 as _token_pb2
 from track.v1 import tracks_pb2 as _tracks_pb2
+from track.v1 import webhook_pb2 as _webhook_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -71,7 +76,7 @@ class TrackServiceStub:
     ListTracks: _grpc.UnaryUnaryMultiCallable[_tracks_pb2.ListTracksRequest, _tracks_pb2.ListTracksResponse]
     """Lists the tracks of a room, filtered and ordered."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.WatchEventsResponse]
-    """Streams a snapshot of the room, then every change, each with a cursor to resume after."""
+    """Streams a snapshot of the room, then every change, each with a cursor to resume after; of several rooms for services."""
     MuteTracks: _grpc.UnaryUnaryMultiCallable[_tracks_pb2.MuteTracksRequest, _tracks_pb2.MuteTracksResponse]
     """Mutes tracks, and waits until the room shows it."""
     UnmuteTracks: _grpc.UnaryUnaryMultiCallable[_tracks_pb2.UnmuteTracksRequest, _tracks_pb2.UnmuteTracksResponse]
@@ -96,6 +101,48 @@ class TrackServiceStub:
     """Creates a short-lived LiveKit access token for one operation in one room, never wider than the caller's own rights."""
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]
     """Lists the record of operations of a room, newest first: every mutation, and every denial of a known principal."""
+    LiftModerationBlocks: _grpc.UnaryUnaryMultiCallable[_moderation_pb2.LiftModerationBlocksRequest, _moderation_pb2.LiftModerationBlocksResponse]
+    """Lifts moderation blocks. Nothing is unmuted by it."""
+    ListModerationBlocks: _grpc.UnaryUnaryMultiCallable[_moderation_pb2.ListModerationBlocksRequest, _moderation_pb2.ListModerationBlocksResponse]
+    """Lists the moderation blocks of a room."""
+    RequestUnmute: _grpc.UnaryUnaryMultiCallable[_moderation_pb2.RequestUnmuteRequest, _moderation_pb2.RequestUnmuteResponse]
+    """Asks a participant, through the companion in its client, to unmute a track; waits for the answer."""
+    SetTrackMetadata: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SetTrackMetadataRequest, _metadata_pb2.SetTrackMetadataResponse]
+    """Sets or patches the metadata of a track, and waits until the room shows it."""
+    GetTrackMetadata: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetTrackMetadataRequest, _metadata_pb2.GetTrackMetadataResponse]
+    """Shows the metadata of a track."""
+    DeleteTrackMetadata: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.DeleteTrackMetadataRequest, _metadata_pb2.DeleteTrackMetadataResponse]
+    """Removes the metadata of a track."""
+    SetMetadataSchema: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SetMetadataSchemaRequest, _metadata_pb2.SetMetadataSchemaResponse]
+    """Sets a schema that metadata of tracks must satisfy, in a room or in all."""
+    GetMetadataSchema: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetMetadataSchemaRequest, _metadata_pb2.GetMetadataSchemaResponse]
+    """Shows a schema."""
+    DeleteMetadataSchema: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.DeleteMetadataSchemaRequest, _metadata_pb2.DeleteMetadataSchemaResponse]
+    """Removes a schema."""
+    ListMetadataSchemas: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListMetadataSchemasRequest, _metadata_pb2.ListMetadataSchemasResponse]
+    """Lists the schemas that apply in a room."""
+    CreateWebhookSubscription: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.CreateWebhookSubscriptionRequest, _webhook_pb2.CreateWebhookSubscriptionResponse]
+    """Has events of a room, or of all, sent to a URL."""
+    ListWebhookSubscriptions: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.ListWebhookSubscriptionsRequest, _webhook_pb2.ListWebhookSubscriptionsResponse]
+    """Lists the webhook subscriptions of a room, with what waits and what was parked."""
+    DeleteWebhookSubscription: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.DeleteWebhookSubscriptionRequest, _webhook_pb2.DeleteWebhookSubscriptionResponse]
+    """Ends a webhook subscription."""
+    StartTrackEgress: _grpc.UnaryUnaryMultiCallable[_egress_pb2.StartTrackEgressRequest, _egress_pb2.StartTrackEgressResponse]
+    """Records a track, or a publication across its restarts, through LiveKit Egress."""
+    StopTrackEgress: _grpc.UnaryUnaryMultiCallable[_egress_pb2.StopTrackEgressRequest, _egress_pb2.StopTrackEgressResponse]
+    """Stops a recording, and waits for its result."""
+    GetTrackEgress: _grpc.UnaryUnaryMultiCallable[_egress_pb2.GetTrackEgressRequest, _egress_pb2.GetTrackEgressResponse]
+    """Shows a recording with its files and, if wanted, the quality of the time recorded."""
+    ListTrackEgress: _grpc.UnaryUnaryMultiCallable[_egress_pb2.ListTrackEgressRequest, _egress_pb2.ListTrackEgressResponse]
+    """Lists the recordings of a room."""
+    SetEgressRule: _grpc.UnaryUnaryMultiCallable[_egress_pb2.SetEgressRuleRequest, _egress_pb2.SetEgressRuleResponse]
+    """Sets a rule by which tracks are recorded, in a room or in all."""
+    DeleteEgressRule: _grpc.UnaryUnaryMultiCallable[_egress_pb2.DeleteEgressRuleRequest, _egress_pb2.DeleteEgressRuleResponse]
+    """Removes such a rule."""
+    ListEgressRules: _grpc.UnaryUnaryMultiCallable[_egress_pb2.ListEgressRulesRequest, _egress_pb2.ListEgressRulesResponse]
+    """Lists the rules that apply in a room."""
+    PullMedia: _grpc.UnaryStreamMultiCallable[_pull_pb2.PullMediaRequest, _pull_pb2.PullMediaResponse]
+    """Streams a live track to the caller: as chunks of a container, or frame by frame."""
 
 @_typing.type_check_only
 class TrackServiceAsyncStub(TrackServiceStub):
@@ -131,7 +178,7 @@ class TrackServiceAsyncStub(TrackServiceStub):
     ListTracks: _aio.UnaryUnaryMultiCallable[_tracks_pb2.ListTracksRequest, _tracks_pb2.ListTracksResponse]  # type: ignore[assignment]
     """Lists the tracks of a room, filtered and ordered."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """Streams a snapshot of the room, then every change, each with a cursor to resume after."""
+    """Streams a snapshot of the room, then every change, each with a cursor to resume after; of several rooms for services."""
     MuteTracks: _aio.UnaryUnaryMultiCallable[_tracks_pb2.MuteTracksRequest, _tracks_pb2.MuteTracksResponse]  # type: ignore[assignment]
     """Mutes tracks, and waits until the room shows it."""
     UnmuteTracks: _aio.UnaryUnaryMultiCallable[_tracks_pb2.UnmuteTracksRequest, _tracks_pb2.UnmuteTracksResponse]  # type: ignore[assignment]
@@ -156,6 +203,48 @@ class TrackServiceAsyncStub(TrackServiceStub):
     """Creates a short-lived LiveKit access token for one operation in one room, never wider than the caller's own rights."""
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """Lists the record of operations of a room, newest first: every mutation, and every denial of a known principal."""
+    LiftModerationBlocks: _aio.UnaryUnaryMultiCallable[_moderation_pb2.LiftModerationBlocksRequest, _moderation_pb2.LiftModerationBlocksResponse]  # type: ignore[assignment]
+    """Lifts moderation blocks. Nothing is unmuted by it."""
+    ListModerationBlocks: _aio.UnaryUnaryMultiCallable[_moderation_pb2.ListModerationBlocksRequest, _moderation_pb2.ListModerationBlocksResponse]  # type: ignore[assignment]
+    """Lists the moderation blocks of a room."""
+    RequestUnmute: _aio.UnaryUnaryMultiCallable[_moderation_pb2.RequestUnmuteRequest, _moderation_pb2.RequestUnmuteResponse]  # type: ignore[assignment]
+    """Asks a participant, through the companion in its client, to unmute a track; waits for the answer."""
+    SetTrackMetadata: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SetTrackMetadataRequest, _metadata_pb2.SetTrackMetadataResponse]  # type: ignore[assignment]
+    """Sets or patches the metadata of a track, and waits until the room shows it."""
+    GetTrackMetadata: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetTrackMetadataRequest, _metadata_pb2.GetTrackMetadataResponse]  # type: ignore[assignment]
+    """Shows the metadata of a track."""
+    DeleteTrackMetadata: _aio.UnaryUnaryMultiCallable[_metadata_pb2.DeleteTrackMetadataRequest, _metadata_pb2.DeleteTrackMetadataResponse]  # type: ignore[assignment]
+    """Removes the metadata of a track."""
+    SetMetadataSchema: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SetMetadataSchemaRequest, _metadata_pb2.SetMetadataSchemaResponse]  # type: ignore[assignment]
+    """Sets a schema that metadata of tracks must satisfy, in a room or in all."""
+    GetMetadataSchema: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetMetadataSchemaRequest, _metadata_pb2.GetMetadataSchemaResponse]  # type: ignore[assignment]
+    """Shows a schema."""
+    DeleteMetadataSchema: _aio.UnaryUnaryMultiCallable[_metadata_pb2.DeleteMetadataSchemaRequest, _metadata_pb2.DeleteMetadataSchemaResponse]  # type: ignore[assignment]
+    """Removes a schema."""
+    ListMetadataSchemas: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListMetadataSchemasRequest, _metadata_pb2.ListMetadataSchemasResponse]  # type: ignore[assignment]
+    """Lists the schemas that apply in a room."""
+    CreateWebhookSubscription: _aio.UnaryUnaryMultiCallable[_webhook_pb2.CreateWebhookSubscriptionRequest, _webhook_pb2.CreateWebhookSubscriptionResponse]  # type: ignore[assignment]
+    """Has events of a room, or of all, sent to a URL."""
+    ListWebhookSubscriptions: _aio.UnaryUnaryMultiCallable[_webhook_pb2.ListWebhookSubscriptionsRequest, _webhook_pb2.ListWebhookSubscriptionsResponse]  # type: ignore[assignment]
+    """Lists the webhook subscriptions of a room, with what waits and what was parked."""
+    DeleteWebhookSubscription: _aio.UnaryUnaryMultiCallable[_webhook_pb2.DeleteWebhookSubscriptionRequest, _webhook_pb2.DeleteWebhookSubscriptionResponse]  # type: ignore[assignment]
+    """Ends a webhook subscription."""
+    StartTrackEgress: _aio.UnaryUnaryMultiCallable[_egress_pb2.StartTrackEgressRequest, _egress_pb2.StartTrackEgressResponse]  # type: ignore[assignment]
+    """Records a track, or a publication across its restarts, through LiveKit Egress."""
+    StopTrackEgress: _aio.UnaryUnaryMultiCallable[_egress_pb2.StopTrackEgressRequest, _egress_pb2.StopTrackEgressResponse]  # type: ignore[assignment]
+    """Stops a recording, and waits for its result."""
+    GetTrackEgress: _aio.UnaryUnaryMultiCallable[_egress_pb2.GetTrackEgressRequest, _egress_pb2.GetTrackEgressResponse]  # type: ignore[assignment]
+    """Shows a recording with its files and, if wanted, the quality of the time recorded."""
+    ListTrackEgress: _aio.UnaryUnaryMultiCallable[_egress_pb2.ListTrackEgressRequest, _egress_pb2.ListTrackEgressResponse]  # type: ignore[assignment]
+    """Lists the recordings of a room."""
+    SetEgressRule: _aio.UnaryUnaryMultiCallable[_egress_pb2.SetEgressRuleRequest, _egress_pb2.SetEgressRuleResponse]  # type: ignore[assignment]
+    """Sets a rule by which tracks are recorded, in a room or in all."""
+    DeleteEgressRule: _aio.UnaryUnaryMultiCallable[_egress_pb2.DeleteEgressRuleRequest, _egress_pb2.DeleteEgressRuleResponse]  # type: ignore[assignment]
+    """Removes such a rule."""
+    ListEgressRules: _aio.UnaryUnaryMultiCallable[_egress_pb2.ListEgressRulesRequest, _egress_pb2.ListEgressRulesResponse]  # type: ignore[assignment]
+    """Lists the rules that apply in a room."""
+    PullMedia: _aio.UnaryStreamMultiCallable[_pull_pb2.PullMediaRequest, _pull_pb2.PullMediaResponse]  # type: ignore[assignment]
+    """Streams a live track to the caller: as chunks of a container, or frame by frame."""
 
 class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
@@ -248,7 +337,7 @@ class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_pb2.WatchEventsResponse], _abc.AsyncIterator[_event_pb2.WatchEventsResponse]]:
-        """Streams a snapshot of the room, then every change, each with a cursor to resume after."""
+        """Streams a snapshot of the room, then every change, each with a cursor to resume after; of several rooms for services."""
 
     @_abc_1.abstractmethod
     def MuteTracks(
@@ -339,5 +428,173 @@ class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListAuditEntriesResponse, _abc.Awaitable[_audit_pb2.ListAuditEntriesResponse]]:
         """Lists the record of operations of a room, newest first: every mutation, and every denial of a known principal."""
+
+    @_abc_1.abstractmethod
+    def LiftModerationBlocks(
+        self,
+        request: _moderation_pb2.LiftModerationBlocksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_moderation_pb2.LiftModerationBlocksResponse, _abc.Awaitable[_moderation_pb2.LiftModerationBlocksResponse]]:
+        """Lifts moderation blocks. Nothing is unmuted by it."""
+
+    @_abc_1.abstractmethod
+    def ListModerationBlocks(
+        self,
+        request: _moderation_pb2.ListModerationBlocksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_moderation_pb2.ListModerationBlocksResponse, _abc.Awaitable[_moderation_pb2.ListModerationBlocksResponse]]:
+        """Lists the moderation blocks of a room."""
+
+    @_abc_1.abstractmethod
+    def RequestUnmute(
+        self,
+        request: _moderation_pb2.RequestUnmuteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_moderation_pb2.RequestUnmuteResponse, _abc.Awaitable[_moderation_pb2.RequestUnmuteResponse]]:
+        """Asks a participant, through the companion in its client, to unmute a track; waits for the answer."""
+
+    @_abc_1.abstractmethod
+    def SetTrackMetadata(
+        self,
+        request: _metadata_pb2.SetTrackMetadataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.SetTrackMetadataResponse, _abc.Awaitable[_metadata_pb2.SetTrackMetadataResponse]]:
+        """Sets or patches the metadata of a track, and waits until the room shows it."""
+
+    @_abc_1.abstractmethod
+    def GetTrackMetadata(
+        self,
+        request: _metadata_pb2.GetTrackMetadataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.GetTrackMetadataResponse, _abc.Awaitable[_metadata_pb2.GetTrackMetadataResponse]]:
+        """Shows the metadata of a track."""
+
+    @_abc_1.abstractmethod
+    def DeleteTrackMetadata(
+        self,
+        request: _metadata_pb2.DeleteTrackMetadataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.DeleteTrackMetadataResponse, _abc.Awaitable[_metadata_pb2.DeleteTrackMetadataResponse]]:
+        """Removes the metadata of a track."""
+
+    @_abc_1.abstractmethod
+    def SetMetadataSchema(
+        self,
+        request: _metadata_pb2.SetMetadataSchemaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.SetMetadataSchemaResponse, _abc.Awaitable[_metadata_pb2.SetMetadataSchemaResponse]]:
+        """Sets a schema that metadata of tracks must satisfy, in a room or in all."""
+
+    @_abc_1.abstractmethod
+    def GetMetadataSchema(
+        self,
+        request: _metadata_pb2.GetMetadataSchemaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.GetMetadataSchemaResponse, _abc.Awaitable[_metadata_pb2.GetMetadataSchemaResponse]]:
+        """Shows a schema."""
+
+    @_abc_1.abstractmethod
+    def DeleteMetadataSchema(
+        self,
+        request: _metadata_pb2.DeleteMetadataSchemaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.DeleteMetadataSchemaResponse, _abc.Awaitable[_metadata_pb2.DeleteMetadataSchemaResponse]]:
+        """Removes a schema."""
+
+    @_abc_1.abstractmethod
+    def ListMetadataSchemas(
+        self,
+        request: _metadata_pb2.ListMetadataSchemasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.ListMetadataSchemasResponse, _abc.Awaitable[_metadata_pb2.ListMetadataSchemasResponse]]:
+        """Lists the schemas that apply in a room."""
+
+    @_abc_1.abstractmethod
+    def CreateWebhookSubscription(
+        self,
+        request: _webhook_pb2.CreateWebhookSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.CreateWebhookSubscriptionResponse, _abc.Awaitable[_webhook_pb2.CreateWebhookSubscriptionResponse]]:
+        """Has events of a room, or of all, sent to a URL."""
+
+    @_abc_1.abstractmethod
+    def ListWebhookSubscriptions(
+        self,
+        request: _webhook_pb2.ListWebhookSubscriptionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.ListWebhookSubscriptionsResponse, _abc.Awaitable[_webhook_pb2.ListWebhookSubscriptionsResponse]]:
+        """Lists the webhook subscriptions of a room, with what waits and what was parked."""
+
+    @_abc_1.abstractmethod
+    def DeleteWebhookSubscription(
+        self,
+        request: _webhook_pb2.DeleteWebhookSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.DeleteWebhookSubscriptionResponse, _abc.Awaitable[_webhook_pb2.DeleteWebhookSubscriptionResponse]]:
+        """Ends a webhook subscription."""
+
+    @_abc_1.abstractmethod
+    def StartTrackEgress(
+        self,
+        request: _egress_pb2.StartTrackEgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_egress_pb2.StartTrackEgressResponse, _abc.Awaitable[_egress_pb2.StartTrackEgressResponse]]:
+        """Records a track, or a publication across its restarts, through LiveKit Egress."""
+
+    @_abc_1.abstractmethod
+    def StopTrackEgress(
+        self,
+        request: _egress_pb2.StopTrackEgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_egress_pb2.StopTrackEgressResponse, _abc.Awaitable[_egress_pb2.StopTrackEgressResponse]]:
+        """Stops a recording, and waits for its result."""
+
+    @_abc_1.abstractmethod
+    def GetTrackEgress(
+        self,
+        request: _egress_pb2.GetTrackEgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_egress_pb2.GetTrackEgressResponse, _abc.Awaitable[_egress_pb2.GetTrackEgressResponse]]:
+        """Shows a recording with its files and, if wanted, the quality of the time recorded."""
+
+    @_abc_1.abstractmethod
+    def ListTrackEgress(
+        self,
+        request: _egress_pb2.ListTrackEgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_egress_pb2.ListTrackEgressResponse, _abc.Awaitable[_egress_pb2.ListTrackEgressResponse]]:
+        """Lists the recordings of a room."""
+
+    @_abc_1.abstractmethod
+    def SetEgressRule(
+        self,
+        request: _egress_pb2.SetEgressRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_egress_pb2.SetEgressRuleResponse, _abc.Awaitable[_egress_pb2.SetEgressRuleResponse]]:
+        """Sets a rule by which tracks are recorded, in a room or in all."""
+
+    @_abc_1.abstractmethod
+    def DeleteEgressRule(
+        self,
+        request: _egress_pb2.DeleteEgressRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_egress_pb2.DeleteEgressRuleResponse, _abc.Awaitable[_egress_pb2.DeleteEgressRuleResponse]]:
+        """Removes such a rule."""
+
+    @_abc_1.abstractmethod
+    def ListEgressRules(
+        self,
+        request: _egress_pb2.ListEgressRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_egress_pb2.ListEgressRulesResponse, _abc.Awaitable[_egress_pb2.ListEgressRulesResponse]]:
+        """Lists the rules that apply in a room."""
+
+    @_abc_1.abstractmethod
+    def PullMedia(
+        self,
+        request: _pull_pb2.PullMediaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pull_pb2.PullMediaResponse], _abc.AsyncIterator[_pull_pb2.PullMediaResponse]]:
+        """Streams a live track to the caller: as chunks of a container, or frame by frame."""
 
 def add_TrackServiceServicer_to_server(servicer: TrackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -6,8 +6,10 @@ Reading tracks, muting them, and subscribing participants to them."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from track.v1 import error_pb2 as _error_pb2
+from track.v1 import moderation_pb2 as _moderation_pb2
 from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
@@ -190,6 +192,7 @@ class MuteResult(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     MUTED_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    BLOCK_FIELD_NUMBER: _builtins.int
     stage: _publication_pb2.Stage.ValueType
     """How far it got. Unset where it failed."""
     evidence: _publication_pb2.Evidence.ValueType
@@ -204,6 +207,10 @@ class MuteResult(_message.Message):
     def problem(self) -> _error_pb2.Problem:
         """Why it failed. Absent where it did not."""
 
+    @_builtins.property
+    def block(self) -> _moderation_pb2.ModerationBlock:
+        """The moderation block that holds it. Absent where none does."""
+
     def __init__(
         self,
         *,
@@ -212,10 +219,11 @@ class MuteResult(_message.Message):
         evidence: _publication_pb2.Evidence.ValueType = ...,
         muted: _builtins.bool | None = ...,
         problem: _error_pb2.Problem | None = ...,
+        block: _moderation_pb2.ModerationBlock | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_muted", b"_muted", "muted", b"muted", "problem", b"problem", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_muted", b"_muted", "block", b"block", "muted", b"muted", "problem", b"problem", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_muted", b"_muted", "evidence", b"evidence", "muted", b"muted", "problem", b"problem", "stage", b"stage", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_muted", b"_muted", "block", b"block", "evidence", b"evidence", "muted", b"muted", "problem", b"problem", "stage", b"stage", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__muted: _TypeAlias = _typing.Literal["muted"]  # noqa: Y015
     _WhichOneofArgType__muted: _TypeAlias = _typing.Literal["_muted", b"_muted"]  # noqa: Y015
@@ -225,7 +233,9 @@ Global___MuteResult: _TypeAlias = MuteResult  # noqa: Y015
 
 @_typing.final
 class MuteTracksRequest(_message.Message):
-    """Mutes tracks. A participant's client may unmute itself again."""
+    """Mutes tracks: those named, or those of the room that a filter chooses. A participant's client may unmute itself again, unless
+    the tracks are blocked.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,15 +243,39 @@ class MuteTracksRequest(_message.Message):
     TRACKS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    EXCEPT_FILTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    BLOCK_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     request_id: _builtins.str
     """Makes the call idempotent: up to 128 bytes of the caller's choice, unique among its calls."""
     validate_only: _builtins.bool
     """Check everything and do nothing; the answer says what would have happened."""
+    filter: _builtins.str
+    """CEL over `track` (a Track): mutes the media tracks of the room that it matches, those there when the call comes. More than
+    1000 are INVALID_ARGUMENT. Those that the caller may not mute are answered with PERMISSION_DENIED. Default, with
+    `except_filter`: all.
+    """
+    except_filter: _builtins.str
+    """CEL over `track`: leaves out those that it matches, e.g. `track.participant_identity == "host"` to mute all but the host's."""
+    reason: _builtins.str
+    """Why, up to 256 bytes: for events, blocks and the record of operations."""
+    block: _builtins.bool
+    """Keep them muted: a moderation block is set on each, which holds against clients that unmute themselves, and over reconnects.
+    Needs `roomAdmin`.
+    """
     @_builtins.property
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackRef]:
-        """The tracks, 1 to 100."""
+        """The tracks, up to 100. Not together with `filter` and `except_filter`."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when, up to 30 days from now. With `block` the block ends then, and nothing is unmuted. Without, a track that is still
+        muted by this call is unmuted then, as UnmuteTracks would. Default: for good.
+        """
 
     def __init__(
         self,
@@ -250,10 +284,15 @@ class MuteTracksRequest(_message.Message):
         tracks: _abc.Iterable[Global___TrackRef] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+        except_filter: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        block: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "room", b"room", "tracks", b"tracks", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "except_filter", b"except_filter", "expire_time", b"expire_time", "filter", b"filter", "reason", b"reason", "request_id", b"request_id", "room", b"room", "tracks", b"tracks", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,14 +300,16 @@ Global___MuteTracksRequest: _TypeAlias = MuteTracksRequest  # noqa: Y015
 
 @_typing.final
 class MuteTracksResponse(_message.Message):
-    """What became of each. Where not one succeeded, the call fails with the first one's status instead."""
+    """What became of each. Where not one of them succeeded, the call fails with the first one's status instead. A filter that
+    matches nothing is answered with no results.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___MuteResult]:
-        """One result a track, in the order of the request."""
+        """One result a track, in the order of the request; for filters by participant and SID."""
 
     def __init__(
         self,
@@ -285,7 +326,9 @@ Global___MuteTracksResponse: _TypeAlias = MuteTracksResponse  # noqa: Y015
 
 @_typing.final
 class UnmuteTracksRequest(_message.Message):
-    """Unmutes tracks. LiveKit must allow it: `room.enable_remote_unmute: true`; else FAILED_PRECONDITION."""
+    """Unmutes tracks. LiveKit must allow it: `room.enable_remote_unmute: true`; else FAILED_PRECONDITION. So is a track that a
+    moderation block holds (TRACK_BLOCKED): lift that first.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -65,7 +65,7 @@ class Running:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Waits for it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(45):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -99,7 +99,7 @@ async def test_participants_are_refused_visible_and_hidden_signed_and_unsigned(
         for key in (KEY.public.public_key, None):
             await alice.attach(key, unsigned=key is None)
             call = mallory.local_participant.perform_rpc(
-                destination_identity="alice", method=METHOD, payload=text, response_timeout=15
+                destination_identity="alice", method=METHOD, payload=text, response_timeout=30
             )
             if hidden:  # it has no address for the answer
                 with pytest.raises(rtc.RpcError):

@@ -22,4 +22,4 @@ async def test_a_frame_for_a_child_that_has_just_gone_is_lost_and_breaks_nothing
         connection.send(Frame(b"frame", 0, key=True))
         connection.say(Kind.END)
         assert (connection.frames_on_the_way, connection.window.on_the_way) == (1, 5)
-        await asyncio.wait_for(connection.listen(None), 10)  # type: ignore[arg-type]  # there is nothing to tell
+        await asyncio.wait_for(connection.listen(None), 30)  # type: ignore[arg-type]  # there is nothing to tell

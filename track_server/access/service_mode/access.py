@@ -4,7 +4,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, Final, Self
 
 from google.protobuf.duration_pb2 import Duration
@@ -25,6 +24,7 @@ from track_server.access.service_mode.metrics import PermissionClientMetrics, Pe
 from track_server.access.service_mode.reports import Reports
 from track_server.config import Settings
 from track_server.errors import PermissionDenied, PermissionsChanging, PermissionServiceUnavailable, TrackError
+from track_server.lifetime import Closing
 from track_server.permission_client.client import PermissionClient
 from track_server.permission_client.connection import Connection
 
@@ -42,7 +42,7 @@ class Keeping:
     stale_s: float
 
 
-class ServiceAccess:
+class ServiceAccess(Closing):
     """See Access. `async with` runs what follows the service's changes, and what reports to it.
 
     ``on_change``: told of every change, once no decision that it touches is kept. ``time_left``: seconds that the
@@ -74,11 +74,6 @@ class ServiceAccess:
         for part in (self._asking, self._reports, self._following):
             await self._stack.enter_async_context(part)
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Ends it. May be called twice."""

@@ -4,8 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
@@ -17,6 +16,7 @@ from track_server.access.question import Question
 from track_server.access.service_mode.decisions import Asked, Decision, Decisions, Key, key_of
 from track_server.access.service_mode.metrics import PermissionCounts
 from track_server.errors import PermissionsChanging, PermissionServiceUnavailable
+from track_server.lifetime import Closing, Tasks
 from track_server.permission_client.answers import MalformedAnswer
 from track_server.permission_client.client import MAX_QUESTIONS, NoAnswer, PermissionClient
 
@@ -37,7 +37,7 @@ class _Flight(Asked):
     answer: "asyncio.Future[Answer]"
 
 
-class Asking:
+class Asking(Closing):
     """Decides by what is known, else by asking. `async with` owns the calls that run.
 
     ``time_left``: seconds that the caller may still wait, None where there is no end to it. ``clock``: seconds.
@@ -62,22 +62,11 @@ class Asking:
         self._counts = counts
         self._time_left = time_left
         self._clock = clock
-        self._calls: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        self._calls = Tasks()
 
     async def aclose(self) -> None:
         """Ends the calls that run; who waits for them has no answer. May be called twice."""
-        calls = list(self._calls)
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        await self._calls.aclose()
 
     async def probe(self) -> bool:
         """Whether the service answers a question now, whatever it says. The question is this server's own."""
@@ -140,9 +129,7 @@ class Asking:
             flights.append(flight)
         for start in range(0, len(new), MAX_QUESTIONS):
             # Of its own: who asked first may leave before the others.
-            call = asyncio.create_task(self._call(new[start : start + MAX_QUESTIONS]), name="permission-check")
-            self._calls.add(call)
-            call.add_done_callback(self._ended)
+            self._calls.spawn(self._call(new[start : start + MAX_QUESTIONS]), name="permission-check")
         return flights
 
     async def _call(self, flights: Sequence[_Flight]) -> None:
@@ -192,12 +179,6 @@ class Asking:
                 log.warning("permission_service_unavailable", reason=str(fault.__cause__ or "") or str(fault))
             else:
                 log.info("permission_service_answers")
-
-    def _ended(self, call: "asyncio.Task[None]") -> None:
-        self._calls.discard(call)
-        error = None if call.cancelled() else call.exception()
-        if error is not None:
-            log.error("permission_check_failed", exc_info=error)
 
 
 def message_of(principal: Principal, question: Question, token: str = "") -> pb.CheckPermissionRequest:

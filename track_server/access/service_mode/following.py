@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import aclosing
-from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
@@ -14,6 +13,7 @@ from track_server.access.question import EVERYTHING, Touch
 from track_server.access.service_mode.asking import Asking
 from track_server.access.service_mode.decisions import Decisions
 from track_server.errors import PermissionServiceUnavailable
+from track_server.lifetime import Closing, Tasks
 from track_server.permission_client.client import PermissionClient
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,7 @@ _LONGEST_S: Final = 2.0
 """Between the end of a stream and the next attempt, less up to a half by chance, so that not all come at once."""
 
 
-class Following:
+class Following(Closing):
     """Keeps the stream up, and forgets what it touches. `async with` runs it.
 
     ``on_change`` is called for each change after that, and with EVERYTHING whenever the stream came up: changes may
@@ -42,7 +42,7 @@ class Following:
         self._asking = asking
         self._on_change = on_change
         self._told = False
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     @property
     def connected(self) -> bool:
@@ -50,19 +50,12 @@ class Following:
         return self._decisions.hearing
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._follow(), name="permission-changes")
+        self._tasks.spawn(self._follow(), name="permission-changes")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Ends it. May be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.aclose()
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -15,6 +14,7 @@ from track_server.access.service_mode.asking import message_of
 from track_server.access.service_mode.decisions import Key, key_of
 from track_server.access.service_mode.metrics import PermissionCounts
 from track_server.errors import PermissionServiceUnavailable
+from track_server.lifetime import Closing, Tasks
 from track_server.permission_client.client import PermissionClient
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ _AGAIN_S: Final = 60.0
 _MAX_DETAIL_CHARS: Final = 500
 
 
-class Reports:
+class Reports(Closing):
     """Sends reports one by one. `async with` runs it; what waits at the end is dropped. ``clock``: seconds."""
 
     def __init__(
@@ -44,22 +44,15 @@ class Reports:
         self._clock = clock
         self._waiting: asyncio.Queue[pb.ReportPermissionIssueRequest] = asyncio.Queue(_WAITING)
         self._told: dict[tuple[Key, int], float] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._send(), name="permission-reports")
+        self._tasks.spawn(self._send(), name="permission-reports")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Ends it. May be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.aclose()
 
     def tell(
         self, principal: Principal, question: Question, issue: "pb.PermissionIssue.ValueType", detail: str

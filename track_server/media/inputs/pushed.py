@@ -3,11 +3,12 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from track.media.v1.media_service_pb2 import PushSource
 from track_server import errors
-from track_server.pushwire import HEADER, MAX_PAYLOAD, Bitrate, Kind, Taken, header
+from track_server.localwire import HELLO, Messages, header
+from track_server.pushwire import Bitrate, Kind, Taken
 
 _REPORT_BYTES: Final = 256 * 1024
 _REPORT_S: Final = 0.15
@@ -23,23 +24,18 @@ class Pushed:
     key: bool
 
 
-class PushedFrames(asyncio.BufferedProtocol):
+class PushedFrames(Messages):
     """The server's frames of one publication, in order. The server bounds how many wait here.
 
     `connect` first, then `next`; each frame is given back by `taken` or `dropped`.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.waiting: deque[Pushed | Kind] = deque()
         """What has come: frames, and END, MUTE and UNMUTE between them."""
-        self._transport: asyncio.Transport | None = None
         self._lost = False
         self._came = asyncio.Event()
-        self._head = bytearray(HEADER.size)
-        self._kind, self._number = 0, 0
-        self._payload: bytearray | None = None
-        """Of the message whose header is complete."""
-        self._filled = 0
         self._report = Taken(0, 0, 0, 0)
         self._last_us = -1
         self._timer: asyncio.TimerHandle | None = None
@@ -53,7 +49,7 @@ class PushedFrames(asyncio.BufferedProtocol):
                 error
             )
         ticket = source.ticket.encode()
-        self._write(header(Kind.HELLO, len(ticket)) + ticket)
+        self._write(header(HELLO, len(ticket)) + ticket)
 
     async def next(self) -> Pushed | Kind:
         """The next frame, or END, MUTE or UNMUTE. Raises PublishFailed where the server is gone."""
@@ -98,9 +94,9 @@ class PushedFrames(asyncio.BufferedProtocol):
         """End the connection. May be called twice."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._transport is not None:
+        if self.transport is not None:
             self._flush()
-            self._transport.close()
+            self.transport.close()
 
     def _tell(self, frame: Pushed, report: Taken) -> None:
         self._report, self._last_us = report, frame.timestamp_us
@@ -119,43 +115,18 @@ class PushedFrames(asyncio.BufferedProtocol):
             self._write(header(Kind.TAKEN, len(payload), self._last_us) + payload)
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._lost:
-            self._transport.write(data)
+        if self.transport is not None and not self._lost:
+            self.transport.write(data)
 
-    # asyncio.BufferedProtocol: a picture of some megabytes is read into the place where it stays.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See Protocol."""
-        # uvloop's are transports by what they do, not by class.
-        self._transport = cast("asyncio.Transport", transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """See BufferedProtocol."""
-        target = self._head if self._payload is None else self._payload
-        return memoryview(target)[self._filled :]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """See BufferedProtocol."""
-        self._filled += nbytes
-        if self._payload is None and self._filled == HEADER.size:
-            self._kind, length, self._number = HEADER.unpack(self._head)
-            if length > MAX_PAYLOAD:
-                assert self._transport is not None
-                self._transport.abort()
-                return
-            self._payload, self._filled = bytearray(length), 0
-        if self._payload is not None and self._filled == len(self._payload):
-            payload, self._payload, self._filled = self._payload, None, 0
-            self._take(payload)
+    def received(self, kind: int, number: int, payload: bytearray, length: int) -> None:
+        """See Messages."""
+        if kind in (Kind.FRAME, Kind.KEY_FRAME):
+            self.waiting.append(Pushed(number, payload, kind == Kind.KEY_FRAME))
+        elif kind in (Kind.END, Kind.MUTE, Kind.UNMUTE):
+            self.waiting.append(Kind(kind))
+        self._came.set()
 
     def connection_lost(self, error: Exception | None) -> None:
         """See Protocol."""
         self._lost = True
-        self._came.set()
-
-    def _take(self, payload: bytearray) -> None:
-        if self._kind in (Kind.FRAME, Kind.KEY_FRAME):
-            self.waiting.append(Pushed(self._number, payload, self._kind == Kind.KEY_FRAME))
-        elif self._kind in (Kind.END, Kind.MUTE, Kind.UNMUTE):
-            self.waiting.append(Kind(self._kind))
         self._came.set()

@@ -24,12 +24,15 @@ class Changes:
         return bool(self._tasks)
 
     async def make(self, do: Callable[[], Awaitable[Reply]], deadline: Deadline) -> Reply:
-        """The last reply; ACCEPTED where the deadline came first. Raises what ``do`` raises."""
+        """The last reply; ACCEPTED where the deadline came first, UNSPECIFIED where it is followed no more. Raises what
+        ``do`` raises."""
         task = asyncio.create_task(self._follow(do), name="client change")
         self._tasks.add(task)
         task.add_done_callback(self._done)
         await asyncio.wait({task}, timeout=deadline.remaining_s())
-        return task.result() if task.done() else Reply(status=control.COMMAND_STATUS_ACCEPTED)
+        if not task.done():
+            return Reply(status=control.COMMAND_STATUS_ACCEPTED)
+        return Reply() if task.cancelled() else task.result()
 
     async def aclose(self) -> None:
         """Follows none any more. May be called twice."""

@@ -33,7 +33,6 @@ from track_server.publishing.client import commands
 from track_server.publishing.client.changes import Changes
 from track_server.publishing.client.commands import Clients
 from track_server.publishing.client.entry import Entry
-from track_server.publishing.client.kicks import Kicks
 from track_server.publishing.client.patience import UNSEEN_S, Patience
 from track_server.publishing.client.presence import Presence
 from track_server.publishing.client.steps import (
@@ -44,6 +43,7 @@ from track_server.publishing.client.steps import (
     taken,
     without_media,
 )
+from track_server.publishing.kicks import Kicks
 from track_server.rooms.model import Binding
 from track_server.rooms.permissions import may_publish
 from track_server.rooms.room import LiveRoom, now
@@ -75,6 +75,11 @@ class ClientPublication:
         self._entry = Entry(clients.book, room, publication_id)
         self._changes = Changes(self._moved, self._settled)
 
+    @property
+    def published(self) -> bool:
+        """Whether a connection of the participant has published it."""
+        return self._target is not None
+
     def kick(self) -> None:
         """Says that something else is wanted."""
         self._kicks.give()
@@ -104,14 +109,15 @@ class ClientPublication:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Lets go of the changes that are followed. May be called twice."""
+        """Lets go of the client, and of the changes that are followed. May be called twice."""
+        self._target = None
         await self._changes.aclose()
 
     async def change(self, do: Do, deadline: Deadline) -> Reply:
         """Has the client do what may give the track another SID, and follows it there, also after ``deadline``.
 
-        The last reply: ACCEPTED where the deadline came first. Raises what Companion raises, PublicationEnded, and
-        LiveKitUnavailable while it is not published.
+        The last reply: ACCEPTED where the deadline came first, UNSPECIFIED where it is followed no more. Raises what
+        Companion raises, PublicationEnded, and LiveKitUnavailable while it is not published.
         """
         target = self._target
         if self._entry.wanted() is None:
@@ -236,14 +242,10 @@ class ClientPublication:
         self._patience.published()
         current = self._entry.wanted()
         if current is not None:
-            self._bind(live, current, track_sid)
+            live.bind(track_sid, Binding(self.publication_id))
             await self._entry.take(
                 lambda found: attempts.with_condition(lifecycle.live(taken(found), track_sid, now()))
             )
-
-    def _bind(self, live: LiveRoom, publication: Publication, track_sid: str) -> None:
-        metadata = publication.spec.metadata if publication.spec.HasField("metadata") else None
-        live.bind(track_sid, Binding(self.publication_id, metadata))
 
     async def _compare(
         self, live: LiveRoom, participant: track_pb2.Participant, target: Target, publication: Publication
@@ -259,8 +261,8 @@ class ClientPublication:
                     live.bind(track.sid, None)
                 return await self._failed(error)
             self._patience.there()
-            if track.publication_id != self.publication_id or track.metadata != publication.spec.metadata:
-                self._bind(live, publication, track.sid)
+            if track.publication_id != self.publication_id:
+                live.bind(track.sid, Binding(self.publication_id))
             await self._entry.take(lambda found: as_in_room(found, muted=track.muted))
             return None
         if self._changes:

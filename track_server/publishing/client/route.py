@@ -1,8 +1,7 @@
 """The route CLIENT: a participant's own client publishes, asked through the companion that runs in it."""
 
 import asyncio
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
@@ -11,6 +10,7 @@ from track.control.v1.control_pb2 import Reply
 from track.v1 import event_pb2, publication_pb2, publication_update_pb2, track_pb2
 from track.v1.publication_pb2 import DeviceKind, Publication
 from track_server.control.commands import Target, plan_of
+from track_server.control.targets import connection_of
 from track_server.deadline import Deadline
 from track_server.errors import (
     CompanionMissing,
@@ -22,6 +22,7 @@ from track_server.errors import (
     SourceInUse,
     TargetPermission,
 )
+from track_server.lifetime import Closing, Tasks
 from track_server.publishing.attempts import wanted_now
 from track_server.publishing.client.commands import Clients
 from track_server.publishing.client.publication import ClientPublication
@@ -40,27 +41,17 @@ _CHANGE_S: Final = 60.0
 _APP_KINDS: Final = (DeviceKind.DEVICE_KIND_APP_VIDEO, DeviceKind.DEVICE_KIND_APP_AUDIO)
 
 
-class ClientRoute:
+class ClientRoute(Closing):
     """Owner of the publications by clients, `async with`. See Route."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._followed: dict[str, ClientPublication] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        self._tasks = Tasks()
 
     async def aclose(self) -> None:
         """Lets go of the publications; they stay wanted. May be called twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     async def refuse(self, publication: Publication, live: LiveRoom | None) -> None:
         """Raises ParticipantNotFound, TargetPermission, SourceInUse, NotSupported, InvalidField, CompanionMissing with
@@ -80,7 +71,7 @@ class ClientRoute:
                 field="participant_identity",
             )
         try:
-            target = Target(live.name, participant.identity, participant.sid)
+            target = connection_of(live.name, participant)
             able = await self._clients.companion.capabilities(target, anew=True)
         except CompanionMissing as error:
             error.detail = plan_of(publication, publication.spec)
@@ -113,7 +104,12 @@ class ClientRoute:
             if (followed.room, followed.identity) == (room, event.participant_left.identity):
                 followed.removed()
 
-    async def update(self, publication: Publication, deadline: Deadline) -> Reply:
+    def publishes(self, publication: Publication) -> bool:
+        """Whether the client can be asked to change it now."""
+        followed = self._followed.get(publication.publication_id)
+        return followed is not None and followed.published
+
+    async def update(self, publication: Publication) -> Reply:
         """Has the client publish it as it says now. See ClientPublication.change."""
 
         async def do(target: Target) -> Reply:
@@ -124,7 +120,7 @@ class ClientRoute:
                 Deadline.after(_CHANGE_S),
             )
 
-        return await self._followed_of(publication).change(do, deadline)
+        return await self._followed_of(publication).change(do, Deadline.after(_CHANGE_S))
 
     async def restart(
         self,
@@ -181,9 +177,7 @@ class ClientRoute:
             self._clients, publication.room, publication.participant_identity, publication.publication_id
         )
         self._followed[publication.publication_id] = followed
-        task = asyncio.create_task(self._run(followed), name=f"client {publication.publication_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._run(followed), name=f"client {publication.publication_id}")
 
     async def _run(self, followed: ClientPublication) -> None:
         while True:

@@ -1,7 +1,6 @@
 """A publication by LiveKit Ingress, for as long as it is wanted: created, followed in the room, and deleted."""
 
 import asyncio
-import contextlib
 import random
 from typing import Final
 
@@ -19,6 +18,7 @@ from track_server.errors import (
 )
 from track_server.publishing import lifecycle
 from track_server.publishing.ingress.remnant import Ingresses, IngressRemnant
+from track_server.publishing.kicks import Kicks
 from track_server.publishing.lifecycle import ENDED, LIVE, PENDING, RESTARTING, STARTING
 from track_server.publishing.spec import sdk_lower_layers
 from track_server.rooms.model import Binding
@@ -53,28 +53,23 @@ class IngressPublication:
         self._poll_at = 0.0
         self._removed = False
         self._failures = 0
-        self._kick = asyncio.Event()
+        self._kicks = Kicks()
 
     def kick(self) -> None:
         """Says that something else is wanted."""
-        self._kick.set()
+        self._kicks.give()
 
     def removed(self) -> None:
         """Somebody removed the participant from the room."""
         self._removed = True
-        self._kick.set()
+        self._kicks.give()
 
     async def run(self) -> None:
         """Returns once it has ended and its ingress is deleted."""
         while self._wanted() is not None:
             try:
-                async with self._parts.rooms.watch(self.room) as live:
-                    pump = asyncio.create_task(self._pump(live), name=f"pump {self.publication_id}")
-                    try:
-                        await self._follow(live)
-                    finally:
-                        pump.cancel()
-                        await asyncio.gather(pump, return_exceptions=True)
+                async with self._parts.rooms.watch(self.room) as live, self._kicks.of(live):
+                    await self._follow(live)
             except RoomNotFound:
                 await self._end(_END.PUBLICATION_END_CAUSE_ROOM_CLOSED)
             except TrackError as error:
@@ -86,7 +81,7 @@ class IngressPublication:
 
     async def _follow(self, live: LiveRoom) -> None:
         while (publication := self._wanted()) is not None and not live.closed:
-            self._kick.clear()
+            self._kicks.clear()
             if self._removed:
                 await self._end(_END.PUBLICATION_END_CAUSE_PARTICIPANT_REMOVED)
             elif not publication.ingress.ingress_id:
@@ -95,7 +90,7 @@ class IngressPublication:
                 await self._compare(live, publication)
                 await self._ask()
             if self._wanted() is not None:
-                await self._kicked(_POLL_WAITING_S)
+                await self._kicks.wait(_POLL_WAITING_S)
         if live.closed:
             await self._end(_END.PUBLICATION_END_CAUSE_ROOM_CLOSED)
 
@@ -120,7 +115,7 @@ class IngressPublication:
             changed = lifecycle.move(changed, STARTING, now())
         changed.ingress.CopyFrom(made)
         await self._parts.book.take(changed)
-        self._kick.set()
+        self._kicks.give()
 
     async def _compare(self, live: LiveRoom, publication: Publication) -> None:
         """Takes over what the room shows."""
@@ -139,9 +134,8 @@ class IngressPublication:
         bound = self._bound(publication, tracks)
         if bound is not None:
             self._gone_at = None
-            metadata = publication.spec.metadata if publication.spec.HasField("metadata") else None
             for sid in tracks:
-                live.bind(sid, Binding(self.publication_id, metadata))
+                live.bind(sid, Binding(self.publication_id))
             if publication.state in (PENDING, RESTARTING):
                 publication = lifecycle.move(publication, STARTING, now())
             publication = lifecycle.muted(lifecycle.live(publication, bound.sid, now()), bound.muted)
@@ -209,7 +203,7 @@ class IngressPublication:
         if known is not None and known.ingress.ingress_id:
             self._left.ingress_id = known.ingress.ingress_id
         while not await self._left.remove():
-            self._kick.clear()
+            self._kicks.clear()
             await self._pause()
 
     async def _end(self, cause: PublicationEndCause.ValueType, error: TrackError | None = None) -> None:
@@ -228,19 +222,9 @@ class IngressPublication:
         found = self._parts.book.find(self.room, self.publication_id)
         return found if found is not None and found.state != ENDED else None
 
-    async def _pump(self, live: LiveRoom) -> None:
-        while not live.closed:
-            await live.log.changed()
-            self._kick.set()
-
-    async def _kicked(self, timeout_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._kick.wait()
-
     async def _pause(self) -> None:
         self._failures += 1
-        await self._kicked(min(_RETRY_FIRST_S * 2**self._failures, _RETRY_LAST_S) * random.uniform(0.5, 1.0))
+        await self._kicks.wait(min(_RETRY_FIRST_S * 2**self._failures, _RETRY_LAST_S) * random.uniform(0.5, 1.0))
 
 
 def _with_state(publication: Publication, state: "IngressState.ValueType") -> Publication:

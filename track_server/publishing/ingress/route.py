@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -11,6 +10,7 @@ import structlog
 from track.v1 import event_pb2
 from track.v1.publication_pb2 import Publication
 from track_server.errors import IdentityInUse, InvalidField, MediaNotAllowed, NotSupported
+from track_server.lifetime import Closing, Tasks
 from track_server.livekit.ingress import CODECS
 from track_server.publishing.ingress.publication import IngressPublication
 from track_server.publishing.ingress.remnant import KIND, Ingresses
@@ -26,28 +26,18 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443, "s
 """Of the URLs that Ingress pulls; an srt URL always names its port."""
 
 
-class IngressRoute:
+class IngressRoute(Closing):
     """Owner of the publications by Ingress, `async with`. See Route. ``url_hosts``: where media may come from."""
 
     def __init__(self, parts: Ingresses, url_hosts: Collection[str]) -> None:
         self._parts = parts
         self._url_hosts = frozenset(entry.lower() for entry in url_hosts)
         self._followed: dict[str, IngressPublication] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        self._tasks = Tasks()
 
     async def aclose(self) -> None:
         """Lets go of the publications; they stay wanted. May be called twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     async def refuse(self, publication: Publication, live: LiveRoom | None) -> None:
         """Raises InvalidField, MediaNotAllowed, NotSupported, IdentityInUse, and IngressUnavailable where LiveKit runs
@@ -85,7 +75,7 @@ class IngressRoute:
         for found in self._parts.book.active():
             if found.route == INGRESS:
                 self._follow(found.room, found.participant_identity, found.publication_id)
-        self._own(asyncio.create_task(self._restore_left(), name="ingresses left"))
+        self._tasks.spawn(self._restore_left(), name="ingresses left")
 
     def happened(self, room: str, event: event_pb2.RoomEvent) -> None:
         """See Rooms.listen."""
@@ -129,11 +119,7 @@ class IngressRoute:
     def _follow(self, room: str, identity: str, publication_id: str, ingress_id: str = "") -> None:
         followed = IngressPublication(self._parts, room, identity, publication_id, ingress_id)
         self._followed[publication_id] = followed
-        self._own(asyncio.create_task(self._run(followed), name=f"ingress {publication_id}"))
-
-    def _own(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._run(followed), name=f"ingress {publication_id}")
 
     async def _run(self, followed: IngressPublication) -> None:
         while True:

@@ -1,14 +1,14 @@
 """A child of a media worker that takes a publication's frames, seen from the server."""
 
 import asyncio
-import struct
-from typing import Protocol
+from typing import Final, Protocol
 
+from track_server.localwire import header, read_message
 from track_server.publishing.push.sequence import Frame
 from track_server.publishing.push.window import Window
-from track_server.pushwire import HEADER, Bitrate, Kind, Taken, header
+from track_server.pushwire import Bitrate, Kind, Taken
 
-_LONGEST_ANSWER = 1024
+_LONGEST_ANSWER: Final = 1024
 
 
 class Listener(Protocol):
@@ -48,7 +48,7 @@ class Connection:
         """Reads until the child is gone. Raises OSError or struct.error where it talks nonsense."""
         while True:
             try:
-                kind, number, payload = await read_message(self._reader)
+                kind, number, payload = await read_message(self._reader, _LONGEST_ANSWER)
             except asyncio.IncompleteReadError:
                 return
             match kind:
@@ -72,14 +72,3 @@ class Connection:
         """Nothing where the child is gone, which `listen` tells a moment later: uvloop refuses to write then."""
         if not self._writer.is_closing():
             self._writer.writelines(parts)
-
-
-async def read_message(reader: asyncio.StreamReader) -> tuple[int, int, bytes]:
-    """Kind, number and payload of a message to the server.
-
-    Raises IncompleteReadError where there is none any more, struct.error where it is too long.
-    """
-    kind, length, number = HEADER.unpack(await reader.readexactly(HEADER.size))
-    if length > _LONGEST_ANSWER:
-        raise struct.error("the payload is too long")
-    return kind, number, await reader.readexactly(length) if length else b""

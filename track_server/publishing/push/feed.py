@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-import secrets
 from collections.abc import Callable, Coroutine
 from typing import Final
 
@@ -65,7 +64,6 @@ class Feed:
         max_frame_bytes: int,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.ticket = secrets.token_urlsafe(24)
         self.window_bytes = window_of(publication.spec)
         self.sequence = Sequence(publication.spec, max_frame_bytes)
         self.clock = StallClock.of(publication.spec.push, loop.time())

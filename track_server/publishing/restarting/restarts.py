@@ -2,19 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import structlog
 
-from track.v1 import access_pb2, publication_pb2, track_pb2
+from track.v1 import event_pb2, publication_pb2
 from track.v1 import publication_update_pb2 as pb
-from track.v1.publication_pb2 import Publication
 from track_server.access.access import Access
-from track_server.access.bounds import Description
 from track_server.access.principal import Principal
-from track_server.access.question import Question
 from track_server.deadline import Deadline
 from track_server.errors import (
     DeadlineTooShort,
@@ -23,12 +18,13 @@ from track_server.errors import (
     RestartInProgress,
     TrackError,
 )
+from track_server.lifetime import Closing, Tasks
 from track_server.livekit.api import LiveKitApi
 from track_server.publishing.book import Book
 from track_server.publishing.lifecycle import ENDED, LIVE
 from track_server.publishing.progress import has_sid
 from track_server.publishing.publishing import MIN_TIME_S
-from track_server.publishing.questions import ending
+from track_server.publishing.questions import ending, ending_track
 from track_server.publishing.restarting.course import Course, Quality, Runner, cooled_down, now_s
 from track_server.publishing.restarting.levels import DEFAULT, Restartable, levels_of
 from track_server.publishing.restarting.resubscribing import Resubscribing
@@ -44,7 +40,7 @@ _STARTING_S: Final = 1.0
 """When to try again while a publication is being brought to the room."""
 
 
-class Restarts:
+class Restarts(Closing):
     """Answers RestartTrack, `async with`. ``cooldown_s``: see Turns."""
 
     def __init__(
@@ -66,29 +62,21 @@ class Restarts:
         self._runner = Runner(steps, quality)
         self._resubscribing = resubscribing
         self._turns = Turns(cooldown_s)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
-        _ = self._spawn(self._restore(), "restore resubscriptions")
+        self._tasks.spawn(self._restore(), name="restore resubscriptions")
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Lets go of what is under way. May be called twice."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     async def restart(
-        self, principal: Principal, request: pb.RestartTrackRequest, deadline: Deadline
+        self, principal: Principal, request: pb.RestartTrackRequest, deadline: Deadline, cause: event_pb2.EventCause
     ) -> pb.RestartTrackResponse:
         """Restarts, and waits for the effect. A level that was begun is carried through after the deadline, and if the
-        call is cancelled.
+        call is cancelled. ``cause``: the call, to those who watch.
 
         Raises RoomNotFound, PermissionDenied, PublicationNotFound, TrackNotFound, PublicationEnded, RestartInProgress,
         InvalidOptions, DeadlineTooShort, and NotSupported where the ``level`` does not apply or nobody knows whom it
@@ -97,7 +85,7 @@ class Restarts:
         if deadline.remaining_s() < MIN_TIME_S:
             raise DeadlineTooShort("the deadline leaves no time to restart anything")
         async with self._rooms.watch(request.room) as live:
-            subject = await self._find(principal, request, live)
+            subject = await self._find(principal, request, live, cause)
             publication = subject.publication
             levels = levels_of(_restartable(subject), request.level, graceful=request.graceful)
             key = subject.publication_id or subject.track_sid
@@ -109,7 +97,7 @@ class Restarts:
                 return pb.RestartTrackResponse(publication=publication, steps=steps)
             course = Course(subject, levels, explicit=request.level != DEFAULT)
             self._turns.begin(key, now_s())
-            task = self._spawn(self._run(course, key, deadline), f"restart {key}")
+            task = self._tasks.begin(self._run(course, key, deadline), name=f"restart {key}")
             await asyncio.wait([task], timeout=deadline.remaining_s())
             if task.done() and not task.cancelled():
                 task.result()
@@ -117,7 +105,9 @@ class Restarts:
                 raise course.refused
             return self._runner.answer(course)
 
-    async def _find(self, principal: Principal, request: pb.RestartTrackRequest, live: LiveRoom) -> Subject:
+    async def _find(
+        self, principal: Principal, request: pb.RestartTrackRequest, live: LiveRoom, cause: event_pb2.EventCause
+    ) -> Subject:
         """The publication or track, of somebody who may restart it. A denial does not tell whether it is there."""
         if request.publication_id:
             known = self._book.find(live.name, request.publication_id)
@@ -128,18 +118,18 @@ class Restarts:
                 )
             if known.state == ENDED:
                 raise PublicationEnded("the publication has ended", field="publication_id")
-            return Subject(live, known, known.track_sid, known.type, request.graceful)
+            return Subject(live, known, known.track_sid, known.type, request.graceful, cause)
         active = [found for found in self._book.of_room(live.name) if found.state != ENDED]
         known = next((found for found in active if found.track_sid == request.track_sid), None)
         track = live.model.tracks.get(request.track_sid)
         if known is None and track is None:
             # It may have been published a moment ago.
             track = (await look(self._api, live.name)).tracks.get(request.track_sid)
-        await self._access.require(principal, _question(live.name, track, known))
+        await self._access.require(principal, ending_track(live.name, track, known))
         if known is not None:
-            return Subject(live, known, known.track_sid, known.type, request.graceful)
+            return Subject(live, known, known.track_sid, known.type, request.graceful, cause)
         track = find_track({track.sid: track} if track is not None else {}, request.track_sid, "track_sid")
-        return Subject(live, None, track.sid, track.type, request.graceful)
+        return Subject(live, None, track.sid, track.type, request.graceful, cause)
 
     async def _run(self, course: Course, key: str, deadline: Deadline) -> None:
         cooldown_s = self._turns.cooldown_s
@@ -159,28 +149,9 @@ class Restarts:
         except TrackError as error:
             log.warning("not_resubscribed", reason=error.message)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("restart_failed", exc_info=error)
-
 
 def _restartable(subject: Subject) -> Restartable:
     publication = subject.publication
     if publication is None:
         return Restartable(subject.type, publication_pb2.PUBLICATION_ROUTE_UNSPECIFIED)
     return Restartable(publication.type, publication.route, messages=not has_sid(publication))
-
-
-def _question(room: str, track: track_pb2.Track | None, publication: Publication | None) -> Question:
-    """Nobody's where there is neither, so that a denial does not tell whether there is."""
-    if publication is not None or track is None:
-        return ending(room, publication)
-    described = Description(type=track.type, source=track.source)
-    return Question(access_pb2.PERMISSION_PUBLISH, room, track.participant_identity, track.sid, described)

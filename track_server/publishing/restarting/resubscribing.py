@@ -6,14 +6,15 @@ from typing import Final, Protocol
 
 import structlog
 
-from track.v1 import publication_pb2
+from track.v1 import event_pb2, publication_pb2
 from track.v1.publication_pb2 import Evidence
 from track_server.deadline import Deadline
 from track_server.errors import LiveKitUnavailable, NotSupported, TrackError
-from track_server.livekit.api import LiveKitApi
 from track_server.livekit.debug import DebugView, DownTrack
 from track_server.publishing.gaps import GapWatch
+from track_server.rooms.causes import SUBSCRIPTIONS_CARRIED, rule_cause
 from track_server.rooms.room import LiveRoom
+from track_server.rooms.subscriptions import Subscriptions
 from track_server.store.records import Store
 
 log = structlog.get_logger(__name__)
@@ -37,8 +38,10 @@ class Subscribers(Protocol):
 class Resubscribing:
     """What it took away and has not given back outlasts a restart of the server: see ``restore``."""
 
-    def __init__(self, api: LiveKitApi, debug: DebugView | None, subscribers: Subscribers, store: Store) -> None:
-        self._api = api
+    def __init__(
+        self, subscriptions: Subscriptions, debug: DebugView | None, subscribers: Subscribers, store: Store
+    ) -> None:
+        self._subscriptions = subscriptions
         self._debug = debug
         self._subscribers = subscribers
         self._store = store
@@ -54,7 +57,9 @@ class Resubscribing:
         own = live.watcher_identity
         return [copy for copy in copies if copy.track_sid == track_sid and copy.subscriber_identity != own]
 
-    async def again(self, live: LiveRoom, track_sid: str, publication_id: str) -> "Evidence.ValueType":
+    async def again(
+        self, live: LiveRoom, track_sid: str, publication_id: str, cause: event_pb2.EventCause
+    ) -> "Evidence.ValueType":
         """Takes the subscriptions of the track away and gives them back; returns where both were seen.
 
         Raises NotSupported where nobody knows who is subscribed. What was taken away is given back in any case.
@@ -72,10 +77,10 @@ class Resubscribing:
             return publication_pb2.EVIDENCE_DEBUG_VIEW
         await self._store.put(_KIND, live.name, track_sid, "\n".join(sorted(identities)).encode())
         try:
-            await self._set(live.name, identities, track_sid, subscribe=False)
+            await self._set(live.name, identities, track_sid, cause, subscribe=False)
             away = await self._until(live, track_sid, identities, lambda found: not found)
         finally:
-            await self._give_back(live.name, track_sid, identities)
+            await self._give_back(live.name, track_sid, identities, cause)
 
         def subscribed(found: Sequence[DownTrack]) -> bool:
             return {copy.subscriber_identity for copy in found if copy.bound} >= identities
@@ -86,10 +91,13 @@ class Resubscribing:
     async def restore(self) -> None:
         """Gives back what a run that broke off has taken away."""
         for record in await self._store.list(_KIND):
-            await self._give_back(record.room, record.key, record.body.decode().split("\n"))
+            cause = rule_cause(SUBSCRIPTIONS_CARRIED)
+            await self._give_back(record.room, record.key, record.body.decode().split("\n"), cause)
 
-    async def _give_back(self, room: str, track_sid: str, identities: Collection[str]) -> None:
-        await self._set(room, identities, track_sid, subscribe=True)
+    async def _give_back(
+        self, room: str, track_sid: str, identities: Collection[str], cause: event_pb2.EventCause
+    ) -> None:
+        await self._set(room, identities, track_sid, cause, subscribe=True)
         await self._store.delete(_KIND, room, track_sid)
 
     async def _until(
@@ -113,10 +121,18 @@ class Resubscribing:
                 return False
             await asyncio.sleep(_LOOK_S)
 
-    async def _set(self, room: str, identities: Collection[str], track_sid: str, *, subscribe: bool) -> None:
+    async def _set(
+        self,
+        room: str,
+        identities: Collection[str],
+        track_sid: str,
+        cause: event_pb2.EventCause,
+        *,
+        subscribe: bool,
+    ) -> None:
         async def one(identity: str) -> None:
             try:
-                await self._api.update_subscriptions(room, identity, [track_sid], subscribe=subscribe)
+                await self._subscriptions.update(room, identity, [track_sid], subscribe=subscribe, cause=cause)
             except TrackError as error:
                 # It may just have left.
                 log.info("not_resubscribed", room=room, identity=identity, track_sid=track_sid, reason=error.message)

@@ -8,15 +8,15 @@ from typing import Final, Protocol
 
 from track.control.v1 import control_pb2 as control
 from track.control.v1.control_pb2 import Reply
-from track.v1 import publication_pb2, track_pb2
+from track.v1 import event_pb2, publication_pb2, track_pb2
 from track.v1.publication_pb2 import Evidence, Publication
 from track.v1.publication_update_pb2 import MediaGap
 from track_server.control.commands import Target
 from track_server.control.companion import Companion
+from track_server.control.targets import target_of
 from track_server.deadline import Deadline
 from track_server.durations import seconds_of
 from track_server.errors import (
-    CompanionMissing,
     LiveKitUnavailable,
     PublicationEnded,
     PublishFailed,
@@ -26,6 +26,7 @@ from track_server.errors import (
 from track_server.flow import Flow, gap_ms
 from track_server.livekit.debug import DebugView, DownTrack
 from track_server.publishing.book import Book
+from track_server.publishing.causes import replacing
 from track_server.publishing.client import commands
 from track_server.publishing.gaps import GapWatch
 from track_server.publishing.hosting import Sessions
@@ -37,6 +38,7 @@ from track_server.publishing.restarting.levels import KEYFRAME, REJOIN, REPUBLIS
 from track_server.publishing.restarting.resubscribing import Resubscribing, Subscribers
 from track_server.publishing.routes import CLIENT, HOSTED
 from track_server.rooms.room import LiveRoom
+from track_server.rooms.rooms import Rooms
 
 _STATS_S: Final = 0.6
 _BACK_S: Final = 25.0
@@ -61,6 +63,8 @@ class Subject:
     track_sid: str
     type: "track_pb2.TrackType.ValueType"
     graceful: bool
+    cause: event_pb2.EventCause
+    """The call, to those who watch."""
 
     @property
     def publication_id(self) -> str:
@@ -85,9 +89,10 @@ class Steps:
 
     def __init__(
         self,
+        rooms: Rooms,
         book: Book,
         sessions: Sessions,
-        replacing: Replacing,
+        replacing_tracks: Replacing,
         resubscribing: Resubscribing,
         subscribers: Subscribers,
         clients: ClientRestart,
@@ -95,9 +100,10 @@ class Steps:
         debug: DebugView | None,
         meters: Meters,
     ) -> None:
+        self._rooms = rooms
         self._book = book
         self._sessions = sessions
-        self._replacing = replacing
+        self._replacing = replacing_tracks
         self._resubscribing = resubscribing
         self._subscribers = subscribers
         self._clients = clients
@@ -133,9 +139,11 @@ class Steps:
         """One level. Raises TrackError where it could not be done."""
         if level == RESUBSCRIBE:
             sid = self.sid(subject)
-            return Done(await self._resubscribing.again(subject.live, sid, subject.publication_id))
+            return Done(await self._resubscribing.again(subject.live, sid, subject.publication_id, subject.cause))
         if level == KEYFRAME and meter is not None:
             return Done(await send_keyframe(subject.live, self.sid(subject), meter))
+        if level != KEYFRAME:
+            self._attribute(subject, everything=level == REJOIN)
         if not subject.hosted:
             return await self._by_companion(level, subject, deadline)
         if level == REPUBLISH and subject.publication is not None:
@@ -144,6 +152,18 @@ class Steps:
         if level == REJOIN and subject.publication is not None and meter is not None:
             return await self._rejoin(subject.live, subject.publication, meter)
         raise PublishFailed("there is no such level")
+
+    def _attribute(self, subject: Subject, *, everything: bool) -> None:
+        """The track, or with ``everything`` all that its participant publishes through this service, is another one
+        then, because of the call."""
+        publication = self.current(subject)
+        if publication is None:
+            subject.live.causes.expect("track_unpublished", subject.track_sid, subject.cause)
+            return
+        room, identity = publication.room, publication.participant_identity
+        beside = self._book.active_of(room, identity, publication.route) if everything else [publication]
+        for found in beside:
+            replacing(self._rooms, found, subject.cause)
 
     async def _by_companion(self, level: Level, subject: Subject, deadline: Deadline) -> Done:
         publication = self.current(subject)
@@ -161,12 +181,7 @@ class Steps:
 
     def _target(self, subject: Subject) -> Target:
         track = subject.live.model.tracks.get(subject.track_sid)
-        participant = subject.live.model.participants.get(track.participant_identity) if track is not None else None
-        asked = (track_pb2.PARTICIPANT_KIND_STANDARD, track_pb2.PARTICIPANT_KIND_AGENT)
-        if participant is None or participant.kind not in asked:
-            # Others have no RPC of LiveKit, and would only be waited for.
-            raise CompanionMissing("the participant has no client that could be asked")
-        return Target(subject.live.name, participant.identity, participant.sid)
+        return target_of(subject.live, track.participant_identity if track is not None else "")
 
     async def _rejoin(self, live: LiveRoom, publication: Publication, meter: Meter) -> Done:
         """The participant joins again: all its publications come back, each with its subscribers."""

@@ -10,4 +10,3 @@ from track_server.publishing.spec.kinds import are_messages as are_messages
 from track_server.publishing.spec.kinds import type_of as type_of
 from track_server.publishing.spec.layers import SIMULCAST_EDGE as SIMULCAST_EDGE
 from track_server.publishing.spec.layers import sdk_lower_layers as sdk_lower_layers
-from track_server.publishing.spec.metadata import check_metadata as check_metadata

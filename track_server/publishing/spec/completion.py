@@ -9,7 +9,6 @@ from track_server.publishing.spec.data import complete_data, data_bps
 from track_server.publishing.spec.fallback import complete_fallback
 from track_server.publishing.spec.inputs import complete_input
 from track_server.publishing.spec.kinds import AUDIO, DATA, SOURCES, VIDEO, Stream, likely_source, source_of, type_of
-from track_server.publishing.spec.metadata import check_metadata
 from track_server.publishing.spec.video import MAX_SIZE, complete_video
 
 
@@ -59,7 +58,6 @@ def complete(
 
     Raises InvalidOptions, InvalidField and NotSupported with the field at fault.
     """
-    check_metadata(spec.metadata)
     result = PublicationSpec()
     result.CopyFrom(spec)
     kind = type_of(spec, stream)

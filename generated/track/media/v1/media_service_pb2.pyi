@@ -12,7 +12,9 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from track.v1 import error_pb2 as _error_pb2
 from track.v1 import publication_pb2 as _publication_pb2
+from track.v1 import pull_pb2 as _pull_pb2
 from track.v1 import quality_pb2 as _quality_pb2
+from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -116,6 +118,7 @@ class SessionTicket(_message.Message):
     ROOM_SID_FIELD_NUMBER: _builtins.int
     STEREO_FIELD_NUMBER: _builtins.int
     ELSEWHERE_FIELD_NUMBER: _builtins.int
+    PULL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session: one hosted participant of one room."""
     generation: _builtins.int
@@ -134,6 +137,12 @@ class SessionTicket(_message.Message):
     """The session joins so that it can publish sound in two channels."""
     elsewhere: _builtins.bool
     """The process that hosts the session does not answer: another one is to."""
+    @_builtins.property
+    def pull(self) -> Global___PullSink:
+        """The session pulls tracks, and publishes nothing: it speaks to the server over the local socket alone. Offered by the
+        server itself only, never in a dispatch.
+        """
+
     def __init__(
         self,
         *,
@@ -145,14 +154,117 @@ class SessionTicket(_message.Message):
         room_sid: _builtins.str = ...,
         stereo: _builtins.bool = ...,
         elsewhere: _builtins.bool = ...,
+        pull: Global___PullSink | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pull", b"pull"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["elsewhere", b"elsewhere", "encrypted", b"encrypted", "generation", b"generation", "participant_identity", b"participant_identity", "room_sid", b"room_sid", "server_address", b"server_address", "session_id", b"session_id", "stereo", b"stereo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elsewhere", b"elsewhere", "encrypted", b"encrypted", "generation", b"generation", "participant_identity", b"participant_identity", "pull", b"pull", "room_sid", b"room_sid", "server_address", b"server_address", "session_id", b"session_id", "stereo", b"stereo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionTicket: _TypeAlias = SessionTicket  # noqa: Y015
+
+@_typing.final
+class PullSink(_message.Message):
+    """Where a session brings what it pulls: the server listens on a local socket."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_PATH_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
+    socket_path: _builtins.str
+    """Path of the Unix socket."""
+    ticket: _builtins.str
+    """Says to the server what is brought."""
+    def __init__(
+        self,
+        *,
+        socket_path: _builtins.str = ...,
+        ticket: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["socket_path", b"socket_path", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullSink: _TypeAlias = PullSink  # noqa: Y015
+
+@_typing.final
+class PullDesired(_message.Message):
+    """What a session is to pull, over the local socket. Sent again where a publication has another SID."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACK_SID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    AUDIO_TRACK_SID_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_KEY_FIELD_NUMBER: _builtins.int
+    ENCRYPTED_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_US_FIELD_NUMBER: _builtins.int
+    POSITION_US_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    track_sid: _builtins.str
+    """SID of the track. Empty: it has none at the moment."""
+    type: _track_pb2.TrackType.ValueType
+    """Kind of the track."""
+    audio_track_sid: _builtins.str
+    """SID of the sound that goes with a video. Empty: none."""
+    container: _pull_pb2.PullContainer.ValueType
+    """Chunks of a container."""
+    channels: _builtins.int
+    """Channels of sound, 1 or 2."""
+    width: _builtins.int
+    """Size of the pictures in a container, in pixels, even. 0: that of the first one."""
+    height: _builtins.int
+    """See `width`."""
+    encryption_key: _builtins.bytes
+    """Key of the end-to-end encryption. Empty: none."""
+    encrypted: _builtins.bool
+    """The track is end-to-end encrypted."""
+    max_duration_us: _builtins.int
+    """End after so much media, in microseconds from the beginning of the stream. 0: never."""
+    position_us: _builtins.int
+    """Where the stream is now, in microseconds, after what an earlier session brought; 0 for the first."""
+    @_builtins.property
+    def frames(self) -> _pull_pb2.PullFrames:
+        """Frames."""
+
+    @_builtins.property
+    def stats(self) -> _pull_pb2.PullStats:
+        """What an earlier session brought, to be counted on from."""
+
+    def __init__(
+        self,
+        *,
+        track_sid: _builtins.str = ...,
+        type: _track_pb2.TrackType.ValueType = ...,
+        audio_track_sid: _builtins.str = ...,
+        container: _pull_pb2.PullContainer.ValueType = ...,
+        frames: _pull_pb2.PullFrames | None = ...,
+        channels: _builtins.int = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        encryption_key: _builtins.bytes = ...,
+        encrypted: _builtins.bool = ...,
+        max_duration_us: _builtins.int = ...,
+        position_us: _builtins.int = ...,
+        stats: _pull_pb2.PullStats | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "format", b"format", "frames", b"frames", "stats", b"stats"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_track_sid", b"audio_track_sid", "channels", b"channels", "container", b"container", "encrypted", b"encrypted", "encryption_key", b"encryption_key", "format", b"format", "frames", b"frames", "height", b"height", "max_duration_us", b"max_duration_us", "position_us", b"position_us", "stats", b"stats", "track_sid", b"track_sid", "type", b"type", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["container", "frames"]  # noqa: Y015
+    _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_format) -> _WhichOneofReturnType_format | None: ...
+
+Global___PullDesired: _TypeAlias = PullDesired  # noqa: Y015
 
 @_typing.final
 class AttachRequest(_message.Message):
@@ -751,6 +863,7 @@ class DesiredTrack(_message.Message):
     KEEP_PREVIOUS_FIELD_NUMBER: _builtins.int
     PUSH_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
+    UNMUTE_TIME_US_FIELD_NUMBER: _builtins.int
     publication_id: _builtins.str
     """The publication."""
     muted: _builtins.bool
@@ -763,6 +876,10 @@ class DesiredTrack(_message.Message):
     """Leave the track of the earlier attempt, where it is published, until this is false; where this attempt fails, it stays."""
     change: _builtins.int
     """Counts the changes of `spec` that the track takes over as it is, with the same `attempt`."""
+    unmute_time_us: _builtins.int
+    """When the session was told last to unmute the track by itself, which LiveKit allows where it allows it to nobody else, in
+    microseconds since 1970 UTC. A higher one than before has it do so.
+    """
     @_builtins.property
     def spec(self) -> _publication_pb2.PublicationSpec:
         """What to publish; defaults are filled in."""
@@ -782,10 +899,11 @@ class DesiredTrack(_message.Message):
         keep_previous: _builtins.bool = ...,
         push: Global___PushSource | None = ...,
         change: _builtins.int = ...,
+        unmute_time_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["push", b"push", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "change", b"change", "keep_previous", b"keep_previous", "muted", b"muted", "publication_id", b"publication_id", "push", b"push", "restricted", b"restricted", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "change", b"change", "keep_previous", b"keep_previous", "muted", b"muted", "publication_id", b"publication_id", "push", b"push", "restricted", b"restricted", "spec", b"spec", "unmute_time_us", b"unmute_time_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

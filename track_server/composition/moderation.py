@@ -1,0 +1,76 @@
+"""Moderation: the blocks, the mutes that end, what holds them, and the questions to participants."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from track_server.access.access import Access
+from track_server.audit.recorder import Recorder
+from track_server.composition.foundation import Foundation
+from track_server.moderation.asking import Questions
+from track_server.moderation.blocks import Blocks
+from track_server.moderation.enforcement import Enforcement
+from track_server.moderation.lifting import Lifting
+from track_server.moderation.lives import Lives
+from track_server.moderation.mutes import Held, Mutes
+from track_server.moderation.timed import TimedMutes
+from track_server.moderation.unmuting import ByHost, Stalls, Unmuting
+
+
+@dataclass(frozen=True, slots=True)
+class Moderated:
+    """The parts."""
+
+    mutes: Mutes
+    lifting: Lifting
+    questions: Questions
+    held: Held
+
+    def restore(self) -> None:
+        """Begins what an earlier run left."""
+        self.held.enforcement.restore()
+        self.held.timed.restore()
+        self.held.lives.restore()
+
+
+@contextlib.asynccontextmanager
+async def moderating(ground: Foundation, access: Access, stalls: Stalls, by_host: ByHost) -> AsyncIterator[Moderated]:
+    """Moderation for the span of the block. What an earlier run left is read, and begun by ``restore``.
+
+    ``stalls`` and ``by_host``: see Unmuting. Raises StoreError.
+    """
+    rooms, api, store = ground.rooms, ground.api, ground.store
+    enforcements = Counter(
+        "track_moderation_enforcements",
+        "Times that a track was muted again because a moderation block holds it.",
+        registry=ground.registry,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        recorder = Recorder(store)
+        stack.push_async_callback(recorder.aclose)
+        blocks = Blocks(rooms, store, most=ground.settings.max_moderation_blocks_per_room)
+        await blocks.load()
+        lives = await stack.enter_async_context(Lives(rooms, ground.standing, store))
+        await lives.load()
+        unmuting = Unmuting(api, ground.companion, by_host, stalls)
+        enforcement = await stack.enter_async_context(
+            Enforcement(rooms, api, blocks, lives, recorder, enforcements.inc)
+        )
+        timed = await stack.enter_async_context(TimedMutes(rooms, store, unmuting, blocks, lives, recorder))
+        await timed.load()
+        lives.add(enforcement)
+        lives.add(timed)
+        questions = await stack.enter_async_context(Questions(rooms, ground.companion, access, blocks))
+        rooms.contribute(blocks.contribute)
+        rooms.listen(lives.happened)
+        ground.standing.listen(lives.watched)
+        ground.standing.miss(lives.missed)
+        held = Held(blocks, enforcement, timed, lives)
+        yield Moderated(
+            Mutes(rooms, api, access, stalls, unmuting, held),
+            Lifting(access, blocks, enforcement),
+            questions,
+            held,
+        )

@@ -95,6 +95,23 @@ async def test_a_caller_that_is_gone_leaves_nobody_in_the_room(
     await pull.nobody_hidden(livekit, room)
 
 
+async def test_a_caller_that_is_gone_while_its_session_joins_leaves_nobody_in_the_room(
+    admin: Client, livekit: LiveKitProcess, room: str
+) -> None:
+    tone = await publish(admin, room, TONE)
+    # The first starts what the others need: these are then cut off in the middle of joining, one or the other.
+    await pull.pulled(admin, room, 0.2, track_sid=tone.track_sid, container=OGG)
+    for step in range(10):
+        async with pull.pulling(admin, room, track_sid=tone.track_sid, container=OGG) as got:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(got.read(), 0.02 + 0.01 * step)
+    # This one joins after them all.
+    await pull.pulled(admin, room, 0.2, track_sid=tone.track_sid, container=OGG)
+    # LiveKit itself throws out after 15 to 35 s who does not answer.
+    async with asyncio.timeout(10):
+        await pull.nobody_hidden(livekit, room)
+
+
 async def test_when_the_media_process_is_lost_frames_go_on_and_containers_end_with_a_retry(
     own: TrackProcess, livekit: LiveKitProcess, room: str
 ) -> None:

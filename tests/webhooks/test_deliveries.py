@@ -76,6 +76,7 @@ async def test_a_room_that_comes_later_is_told_from_its_beginning_and_in_its_nex
                 )
                 joined = [body for body in receiver.taken if body["event"] == JOINED][-1]
                 assert joined["roomEvent"]["participantJoined"]["identity"] == identity
+            assert receiver.kinds()[:2] == ["gap", "room_updated"], "what came and went before the watch is not known"
             await delete_room(livekit, room_name)
             await receiver.event(CLOSED)
             receiver.taken.clear()

@@ -19,22 +19,21 @@ def parts(
 ) -> list[event_pb2.RoomEvent | None]:
     """What is sent of that message of the room, in order: events that are selected, and None for a gap.
 
-    A snapshot is a gap: events before it may be missing. ``after_end``: the room began anew with it. Then what is in it
-    came since, and is told as if it had been seen; and with nobody in it, nothing can be missing.
+    A snapshot is a gap: events before it may be missing, also of a room that is empty, where somebody may have come and
+    gone. ``after_end``: the room began anew with it. Then what is in it came since, and is told as if it had been seen.
     """
     event, snapshot = message.event, message.snapshot
     if event is not None:
         return [event] if subscription.selects(room, event) else []
     if snapshot is None or not after_end:
         return [None]
-    if not snapshot.participants:
-        return []
     return [None, *(found for found in _arrivals(snapshot) if subscription.selects(room, found))]
 
 
 def _arrivals(snapshot: event_pb2.RoomSnapshot) -> Iterator[event_pb2.RoomEvent]:
-    """Who and what came before the snapshot of a room that is new."""
+    """The room, and who and what came into it, before the snapshot of one that is new."""
     time = snapshot.freshness.as_of_time
+    yield event_pb2.RoomEvent(time=time, room_updated=snapshot.state)
     for participant in snapshot.participants:
         yield event_pb2.RoomEvent(time=time, participant_joined=participant)
     for track in snapshot.tracks:

@@ -45,6 +45,7 @@ class PullSession:
         self._start, self._ticket, self._setup = start, ticket, setup
         self._leaving = leaving
         self._room = rtc.Room()
+        self._joining: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         self._desired = PullDesired()
         self._pipeline: Pipeline | None = None
@@ -140,12 +141,7 @@ class PullSession:
         self._follow(subscribing, pipeline, check)
         running = asyncio.create_task(pipeline.run(), name="pull-pipeline")
         try:
-            try:
-                await self._room.connect(
-                    self._start.url or self._setup.url, self._start.token, room_options(desired.encryption_key)
-                )
-            except ConnectError as error:
-                raise errors.LiveKitUnavailable("LiveKit did not let the session join") from error
+            await self._join(room_options(desired.encryption_key))
             self._subscribing = subscribing
             subscribing.want(self._desired)
             async with check.watching(data=desired.encrypted and desired.type == TRACK_TYPE_DATA):
@@ -158,6 +154,15 @@ class PullSession:
             await subscribing.aclose()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+    async def _join(self, options: rtc.RoomOptions) -> None:
+        """Raises LiveKitUnavailable. Cancelled, it lets the join go on, which would leave a participant behind."""
+        joining = self._room.connect(self._start.url or self._setup.url, self._start.token, options)
+        self._joining = asyncio.create_task(joining, name="pull-join")
+        try:
+            await asyncio.shield(self._joining)
+        except ConnectError as error:
+            raise errors.LiveKitUnavailable("LiveKit did not let the session join") from error
 
     def _follow(self, subscribing: Subscribing, pipeline: Pipeline, check: KeyCheck) -> None:
         room = self._room
@@ -189,6 +194,9 @@ class PullSession:
                         pass
 
     async def _leave(self) -> None:
+        if self._joining is not None:
+            # It takes as long as the SDK lets it at most.
+            await asyncio.gather(self._joining, return_exceptions=True)
         if self._room.isconnected():
             leaving = asyncio.create_task(self._room.disconnect(), name="pull-leave")
             await asyncio.wait([leaving], timeout=_LEAVE_S)

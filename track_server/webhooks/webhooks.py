@@ -18,6 +18,7 @@ from track_server.deadline import Deadline
 from track_server.errors import (
     InvalidExpression,
     LimitExceeded,
+    LiveKitUnavailable,
     PermissionDenied,
     RoomNotFound,
     WebhookSubscriptionNotFound,
@@ -197,6 +198,11 @@ class Webhooks(Closing):
                 return name, None
             except TimeoutError:
                 # It begins where the room is when it is seen.
+                return name, Position()
+            except LiveKitUnavailable:
+                # One of all, which may be about to end, does not keep the others from being told of.
+                if room:
+                    raise
                 return name, Position()
 
         names = await self._api.find_rooms([room] if room else [])

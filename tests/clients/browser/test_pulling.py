@@ -5,8 +5,8 @@ import numpy as np
 from tests.clients.browser.app import App
 from tests.clients.browser.plans import camera, device
 from tests.publications import until_listed
-from tests.servicer import pulling as pull
-from tests.servicer.pulling import MATROSKA
+from tests.servicer.pulls import pulling as pull
+from tests.servicer.pulls.pulling import MATROSKA
 from tests.track_process import Client
 from track.v1 import publication_pb2 as pb
 from track.v1 import track_pb2

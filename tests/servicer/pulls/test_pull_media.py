@@ -19,15 +19,15 @@ from tests.media.clips import write_sound
 from tests.media.sounds import Wave, heard_of, pitch_hz, sine, strength_db
 from tests.participants import participant
 from tests.publications import DATA, TONE, pattern, publish, unpublish, until_listed
-from tests.servicer import pulling as pull
-from tests.servicer.pulling import MATROSKA, OGG, WAV
+from tests.servicer.pulls import pulling as pull
+from tests.servicer.pulls.pulling import MATROSKA, OGG, WAV
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2 as pb
 from track.v1 import pull_pb2, tracks_pb2
 from track_server.media.inputs.clock import read_clock
 
 WIDTH, HEIGHT = 320, 180
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GUESSED = b"a-key-that-must-not-be-found-anywhere-either"
 
 

@@ -14,8 +14,8 @@ from tests.participants import camera, microphone, participant
 from tests.private_tracks import ENFORCED, clear, restrict, rule, shown
 from tests.publications import DATA, TONE, pattern, publish, unpublish, until_listed
 from tests.refusals import Refusal
-from tests.servicer import pulling as pull
-from tests.servicer.pulling import FRAMES, MATROSKA, OGG, WAV
+from tests.servicer.pulls import pulling as pull
+from tests.servicer.pulls.pulling import FRAMES, MATROSKA, OGG, WAV
 from tests.servicer.test_revocation import permit
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2 as pb

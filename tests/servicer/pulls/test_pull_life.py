@@ -15,10 +15,10 @@ from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import delete_room
 from tests.participants import camera, microphone, participant
 from tests.publications import TONE, pattern, publish, until_listed
-from tests.servicer import pulling as pull
 from tests.servicer import pushing as push
 from tests.servicer.limited import EXHAUSTED
-from tests.servicer.pulling import FRAMES, MATROSKA, OGG, WAV
+from tests.servicer.pulls import pulling as pull
+from tests.servicer.pulls.pulling import FRAMES, MATROSKA, OGG, WAV
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_update_pb2
 

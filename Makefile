@@ -11,7 +11,7 @@ WORKERS ?= 4
 # More arguments for pytest, such as ARGS="-k mute".
 ARGS ?=
 # A test that fails gets one more try, at most ten in all, and is named with its first failure even if it passes then.
-RERUNS := --reruns 1 --max-suite-reruns 10 --rerun-show-tracebacks -raR
+RERUNS := --reruns 1 --max-suite-reruns 20 --rerun-show-tracebacks -raR
 
 LIVEKIT_VERSION := 1.13.5
 LIVEKIT_OLD_VERSION := 1.11.0

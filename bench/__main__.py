@@ -19,7 +19,9 @@ from bench import (
     commands,
     events,
     gaps,
+    grid,
     idle_rooms,
+    joins,
     kills,
     list_participants,
     list_tracks,
@@ -32,6 +34,7 @@ from bench import (
     pushes,
     reports,
     revocations,
+    switches,
     worker_memory,
 )
 from bench.figures import RESULTS, Figure, show, write
@@ -54,11 +57,14 @@ MEASURES: Final[Mapping[str, Callable[[Stand], Awaitable[list[Figure]]]]] = {
     "kills": kills.measure,
     "worker_memory": worker_memory.measure,
     "commands": commands.measure,
+    "switches": switches.measure,
     "metadata": metadata.measure,
     "reports": reports.measure,
     "modes": modes.measure,
     "revocations": revocations.measure,
     "overload": overload.measure,
+    "joins": joins.measure,
+    "grid": grid.measure,
 }
 
 

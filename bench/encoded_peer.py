@@ -8,17 +8,15 @@ import uvloop
 from livekit import rtc
 
 from bench.access_units import BITRATE_BPS, FPS, HEIGHT, WIDTH, access_units, in_real_time
-from bench.processes import obey
+from bench.sdk_peer import SdkPeer, obeying
 
 
-class Peer:
+class Peer(SdkPeer):
     """One participant and its tracks."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._units = access_units()
-        self._room = rtc.Room()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._taken = 0
 
     async def publish(self, url: str, token: str, tracks: int) -> None:
         """Joins, and publishes so many tracks, fed in real time."""
@@ -34,17 +32,6 @@ class Peer:
             await self._room.local_participant.publish_track(track, options)
             self._tasks.append(asyncio.create_task(self._feed(source)))
 
-    async def taken(self) -> int:
-        """Access units that the SDK took."""
-        return self._taken
-
-    async def leave(self) -> None:
-        """Leaves the room."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._room.disconnect()
-
     async def _feed(self, source: rtc.EncodedVideoSource) -> None:
         asked = 0
         async for _, data, keyframe in in_real_time(self._units):
@@ -57,17 +44,9 @@ class Peer:
             asked += source.take_feedback().keyframe_requested
 
     def commands(self) -> dict[str, Any]:
-        """What the parent may ask for."""
-        return {"publish": self.publish, "taken": self.taken, "leave": self.leave}
-
-
-async def _main() -> None:
-    peer = Peer()
-    try:
-        await obey(peer.commands())
-    finally:
-        await peer.leave()
+        """See SdkPeer."""
+        return {"publish": self.publish}
 
 
 if __name__ == "__main__":
-    uvloop.run(_main())
+    uvloop.run(obeying(Peer))

@@ -51,6 +51,12 @@ def cpu_s(pid: int) -> float:
     return times.user + times.system
 
 
+def tree_cpu_s(pid: int) -> float:
+    """The same of a process and all below it."""
+    process = psutil.Process(pid)
+    return sum(cpu_s(each.pid) for each in (process, *process.children(recursive=True)))
+
+
 class Helper:
     """`python -m MODULE` as a child, `async with`; ``ask`` runs one of its commands. It ends when we do."""
 

@@ -9,19 +9,14 @@ import numpy as np
 import uvloop
 from livekit import rtc
 
-from bench.processes import obey
+from bench.sdk_peer import SdkPeer, obeying
 
 RATE: Final = 48_000
 PIECE_MS: Final = 100
 
 
-class Peer:
+class Peer(SdkPeer):
     """One participant, which publishes a tone, or receives tracks."""
-
-    def __init__(self) -> None:
-        self._room = rtc.Room()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._taken = 0
 
     async def sound(self, url: str, token: str) -> str:
         """Joins, and publishes a tone; the SID of the track."""
@@ -46,17 +41,6 @@ class Peer:
                 if publication.sid in sids:
                     publication.set_subscribed(True)
 
-    async def taken(self) -> int:
-        """Frames that were made into what is wanted."""
-        return self._taken
-
-    async def leave(self) -> None:
-        """Leaves the room."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._room.disconnect()
-
     async def _frames(self, track: rtc.RemoteVideoTrack) -> None:
         async for event in rtc.VideoStream(track, format=rtc.VideoBufferType.I420):
             assert len(bytes(event.frame.data)) == event.frame.width * event.frame.height * 3 // 2
@@ -76,8 +60,8 @@ class Peer:
             self._taken += 1
 
     def commands(self) -> dict[str, Any]:
-        """What the parent may ask for."""
-        return {"sound": self.sound, "receive": self.receive, "taken": self.taken, "leave": self.leave}
+        """See SdkPeer."""
+        return {"sound": self.sound, "receive": self.receive}
 
 
 class _File:
@@ -120,13 +104,5 @@ async def _play(source: rtc.AudioSource) -> None:
         await source.capture_frame(rtc.AudioFrame(data, RATE, 1, RATE // 100))
 
 
-async def _main() -> None:
-    peer = Peer()
-    try:
-        await obey(peer.commands())
-    finally:
-        await peer.leave()
-
-
 if __name__ == "__main__":
-    uvloop.run(_main())
+    uvloop.run(obeying(Peer))

@@ -1,14 +1,12 @@
 """Encoded video through PushMedia against LiveKit's SDK alone: what each takes of a processor."""
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
-import psutil
 from grpc import aio
 
-from bench.figures import Figure, at_least
-from bench.processes import Helper, cpu_s
-from bench.rounds import ratios, spread
+from bench.figures import Figure
+from bench.processes import Helper
+from bench.side_by_side import side_by_side
 from bench.stand import Stand
 from track.v1 import media_frame_pb2
 from track.v1 import publication_pb2 as pb
@@ -17,11 +15,7 @@ from track.v1.track_service_pb2_grpc import TrackServiceStub
 if TYPE_CHECKING:
     from track.v1.track_service_pb2_grpc import TrackServiceAsyncStub
 
-_GOAL: Final = 0.7
 _TRACKS: Final = 4
-# The connections come up, and WebRTC finds out what they carry.
-_SETTLE_S: Final = 8.0
-_WINDOW_S: Final = 6.0
 
 
 async def measure(stand: Stand) -> list[Figure]:
@@ -40,25 +34,14 @@ async def measure(stand: Stand) -> list[Figure]:
         await caller.ask("push", address=track.address, token=token, room=mine, publications=publications)
         peer_token = stand.token("peer", room=peers, room_join=True)
         await sdk.ask("publish", url=stand.livekit.url, token=peer_token, tracks=_TRACKS)
-        await asyncio.sleep(_SETTLE_S)
-        ours: list[float] = []
-        theirs: list[float] = []
-        for _ in range(stand.effort.rounds):
-            before = _processes_s(track.pid), cpu_s(sdk.pid), await caller.ask("taken"), await sdk.ask("taken")
-            await asyncio.sleep(_WINDOW_S)
-            after = _processes_s(track.pid), cpu_s(sdk.pid), await caller.ask("taken"), await sdk.ask("taken")
-            spent = [later - earlier for earlier, later in zip(before, after, strict=True)]
-            ours.append(1000 * spent[0] / spent[2])
-            theirs.append(1000 * spent[1] / spent[3])
-    note = (
+        sides = await side_by_side(track.pid, caller, sdk, stand.effort.rounds)
+    what = (
         f"{_TRACKS} tracks of VP8 720p30, 1.9 Mbit/s, sent in real time by each side at once, each into a room of its"
         " own without subscribers; processor time of the server, its media worker and their children together, against"
         " that of one process that hands the same access units to the SDK; for a thousand access units that the track"
-        f" took, as PushStats and `capture_frame` tell: s {spread(ours)} against {spread(theirs)};"
-        f" {stand.effort.rounds} windows of {_WINDOW_S:g} s, sums compared; window by window {ratios(theirs, ours)}"
+        " took, as PushStats and `capture_frame` tell"
     )
-    value = sum(theirs) / sum(ours)
-    return [at_least("PushMedia encoded throughput per core against the bare SDK", value, "ratio", _GOAL, note)]
+    return [sides.figure("PushMedia encoded", what)]
 
 
 async def _publish(stub: "TrackServiceAsyncStub", room: str, token: str) -> str:
@@ -74,9 +57,3 @@ async def _publish(stub: "TrackServiceAsyncStub", room: str, token: str) -> str:
     answer = await stub.PublishTrack(request, metadata=(("authorization", f"Bearer {token}"),), timeout=20)
     publication_id: str = answer.publication.publication_id
     return publication_id
-
-
-def _processes_s(pid: int) -> float:
-    """Processor time of a process and all below it, in seconds."""
-    process = psutil.Process(pid)
-    return sum(cpu_s(each.pid) for each in (process, *process.children(recursive=True)))

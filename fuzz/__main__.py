@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-TARGETS: Final = ("callers", "requests", "expressions", "texts", "metadata", "outside")
+TARGETS: Final = ("callers", "requests", "expressions", "texts", "metadata", "policies", "outside")
 
 KEPT: Final = Path(".fuzz")
 _MAX_INPUT_BYTES: Final = 4096

@@ -22,6 +22,8 @@ _EXPRESSIONS: Final = (
     'track.name.matches("a+b*") && size(track.participant_identity) in [1, 2, 3]',
     "publication.spec.video.width >= 1280 ? publication.type == TrackType.TRACK_TYPE_VIDEO : publication.muted",
     'participant.attributes["role"] == "staff"',
+    'subscriber.attributes["seat"] == "back" && subscriber.permission.can_subscribe',
+    "quality.connection_quality == ConnectionQuality.CONNECTION_QUALITY_POOR || has(quality.score)",
     'entry.code == 7 && entry.time > timestamp("2026-01-01T00:00:00Z") && entry.duration < duration("1s")',
     "check.principal.grants.can_publish_sources.size() == 0 || check.track.source in [TrackSource.TRACK_SOURCE_CAMERA]",
     "[1, 2, 3].map(x, [4, 5].map(y, x * y)).all(z, z.size() == 2)",

@@ -7,8 +7,7 @@ from typing import Any, Final
 import orjson
 from google.protobuf import struct_pb2
 
-from fuzz.target import Finding, Target, choice, chosen
-from tests.refusals import INTERNAL
+from fuzz.target import Finding, Target, by_choice, chosen, presentable
 from track.v1.metadata_pb2 import MetadataSchema
 from track_server.config.limits import LimitSettings
 from track_server.errors import InvalidExpression, TrackError
@@ -74,7 +73,7 @@ def _refused(metadata: struct_pb2.Struct) -> bool:
     try:
         content.check(metadata, _LIMITS, "replace")
     except TrackError as error:
-        _presentable(error)
+        presentable(error)
         return True
     if any(key.startswith(content.RESERVED) for key in metadata.fields):
         raise Finding("a reserved key is taken")
@@ -91,7 +90,7 @@ def _schema(data: bytes) -> None:
     except InvalidExpression:
         raise
     except TrackError as error:
-        _presentable(error)
+        presentable(error)
         return
     if not isinstance(json.loads(text), dict | bool):
         raise Finding(f"{text!r} is a schema")
@@ -111,11 +110,6 @@ def _finish(work: Coroutine[Any, Any, object]) -> None:
     raise Finding("looking at a schema waits for something")
 
 
-def _presentable(error: TrackError) -> None:
-    if not error.message or len(error.message) > 500 or INTERNAL.search(error.message):
-        raise Finding(f"not a sentence for callers: {error.message!r}")
-
-
 _WAYS: Final = (_written, _sent, _schema)
 
 
@@ -133,14 +127,9 @@ def _seeds() -> Iterator[bytes]:
 
 def target() -> Target:
     """See the module."""
-
-    def run(data: bytes) -> None:
-        way, rest = choice(data, len(_WAYS))
-        _WAYS[way](rest)
-
     words = (
         *("type", "properties", "required", "enum", "pattern", "patternProperties", "additionalProperties", "items"),
         *("$ref", "$defs", "$schema", "$id", "$anchor", "$dynamicRef", "allOf", "if", "then", "contains", "format"),
         *('"object"', '"#/$defs/a"', "1e308", "\\ud800", "lk.", "track.", "null"),
     )
-    return Target(run, _seeds, [word.encode() for word in words])
+    return Target(by_choice(_WAYS), _seeds, [word.encode() for word in words])

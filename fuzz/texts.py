@@ -10,8 +10,8 @@ from track_server.errors import InvalidConsistencyToken, InvalidCursor, InvalidP
 from track_server.keys import parse_keys
 from track_server.paging import page_of, page_token, position_in
 from track_server.permissions.rules_file import RulesError, parse
+from track_server.private_tracks.consistency import revision_of, token_of
 from track_server.rooms.cursor import Cursor, Seal
-from track_server.subscription.consistency import revision_of, token_of
 
 _EXAMPLE: Final = Path(__file__).resolve().parents[1] / "examples" / "permissions.toml"
 _QUERY: Final = ("tracks", "room")

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from livekit import rtc
@@ -11,12 +11,37 @@ from tests.livekit_process import LiveKitProcess
 from tests.participants import participant
 from tests.publications import DEADLINE_S
 from tests.track_process import Client
-from track.v1 import tracks_pb2
+from track.v1 import subscription_pb2, tracks_pb2
 
 
-def update(identity: str, sid: str, subscribe: bool = True) -> tracks_pb2.SubscriptionUpdate:
-    """One subscription."""
-    return tracks_pb2.SubscriptionUpdate(participant_identity=identity, track_sid=sid, subscribe=subscribe)
+def update(identity: str, sid: str, subscribe: bool = True, **fields: Any) -> tracks_pb2.SubscriptionUpdate:
+    """One subscription. ``fields``: `settings`, `expire_time`."""
+    return tracks_pb2.SubscriptionUpdate(participant_identity=identity, track_sid=sid, subscribe=subscribe, **fields)
+
+
+def release(identity: str, sid: str) -> tracks_pb2.SubscriptionUpdate:
+    """What was chosen is given up."""
+    return tracks_pb2.SubscriptionUpdate(participant_identity=identity, track_sid=sid, release=True)
+
+
+async def subscription(
+    client: Client,
+    room: str,
+    identity: str,
+    sid: str,
+    holds: Callable[[subscription_pb2.Subscription], bool] = lambda _: True,
+) -> subscription_pb2.Subscription:
+    """ListSubscriptions of one pair, once it is listed and that holds of it."""
+    request = subscription_pb2.ListSubscriptionsRequest(room=room, participant_identity=identity, track_sid=sid)
+    found: list[subscription_pb2.Subscription] = []
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not (found and holds(found[0])):
+                found = list((await client.ListSubscriptions(request)).subscriptions)
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        raise AssertionError(f"it is still {found}") from error
+    return found[0]
 
 
 async def apply(

@@ -168,6 +168,25 @@ def test_several_macros_are_for_short_expressions_only() -> None:
     assert compile_filter("track.layers.exists(a, track.layers.all(b, a.width >= b.width))", "track")
 
 
+def test_a_comment_does_not_hide_a_macro() -> None:
+    hidden = "all // (\n // \n ("
+    with pytest.raises(InvalidExpression, match="may take too long"):
+        compile_filter(f"{NUMBERS}.{hidden}x, {NUMBERS}.{hidden}y, {LONG}.size() > 0))", "track")
+
+
+def test_a_macro_in_a_filter_goes_through_so_much_and_no_more() -> None:
+    """Else one metadata of 16 kB takes seconds, in which nothing else is served."""
+    squared = compile_filter("track.metadata.tags.all(tag, track.metadata.tags == track.metadata.tags)", "track")
+    plain = compile_filter("track.metadata.tags.size() == 2000", "track")
+    assert squared is not None
+    assert plain is not None
+    track = track_pb2.Track()
+    for count, within in ((100, True), (2000, False)):
+        track.metadata["tags"] = [None] * count
+        assert squared(track) is within
+    assert plain(track)
+
+
 def test_a_call_whose_filter_takes_long_ends_there() -> None:
     dear = compile_filter(f"[{','.join(['1'] * 300)}].map(x, {LONG}.size()).size() > 0", "track")
     timed = in_time(dear)
@@ -180,3 +199,34 @@ def test_a_call_whose_filter_takes_long_ends_there() -> None:
         use_up()
     # The next call begins anew.
     assert in_time(dear)(track_pb2.Track(name="x"))
+
+
+@pytest.mark.parametrize(
+    ("source", "suggestion"),
+    [
+        ("track.sourc == TrackSource.TRACK_SOURCE_CAMERA", "source"),
+        ('track.participantIdentity == "x"', "participant_identity"),
+        ("track.layers.exists(layer, layer.widht > 1)", "width"),
+        ("has(track.mutd)", "muted"),
+        ('tracks.name == "x"', "track.name"),
+        ('track.name.startWith("x")', "startsWith"),
+        ("track.source == TrackSource.CAMERA", "TrackSource.TRACK_SOURCE_CAMERA"),
+        ("track.source ==\n  TrackSource.TRACK_SOURCE_MICROFONE", "TrackSource.TRACK_SOURCE_MICROPHONE"),
+        ("track.source == CAMERA", "TrackSource.TRACK_SOURCE_CAMERA"),
+        ("track.source == TRACK_SOURCE_CAMERA", "TrackSource.TRACK_SOURCE_CAMERA"),
+        ("track.type == TrackTypes.TRACK_TYPE_AUDIO", "TrackType.TRACK_TYPE_AUDIO"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(source: str, suggestion: str) -> None:
+    with pytest.raises(InvalidExpression) as caught:
+        compile_filter(source, "track")
+    assert caught.value.metadata["suggestion"] == suggestion
+    assert caught.value.message.endswith(f"; did you mean `{suggestion}`?")
+    assert caught.value.metadata["line"] == str(source.count("\n") + 1)
+
+
+@pytest.mark.parametrize("source", ["track.zebra == 1", "track.name == 1", "zebra", "true &&", "track.name + 1"])
+def test_nothing_is_suggested_where_nothing_is_near(source: str) -> None:
+    with pytest.raises(InvalidExpression) as caught:
+        compile_filter(source, "track")
+    assert "suggestion" not in caught.value.metadata

@@ -12,3 +12,10 @@ def duration_of(seconds: float) -> duration_pb2.Duration:
 def seconds_of(span: duration_pb2.Duration | timestamp_pb2.Timestamp) -> float:
     """A Duration in seconds; a Timestamp in seconds since 1970. An absent one is 0."""
     return span.ToNanoseconds() / 1e9
+
+
+def timestamp_at(seconds: float) -> timestamp_pb2.Timestamp:
+    """Seconds since 1970 as a Timestamp, to the nanosecond as far as a float has it."""
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromNanoseconds(round(seconds * 1e9))
+    return stamp

@@ -200,7 +200,7 @@ async def test_how_tracks_of_others_are_received_is_set(
         resubscribe = control.Restart(track_sid=cam.sid, level=publication_update_pb2.RESTART_LEVEL_RESUBSCRIBE)
         assert (await sender.done(alice, resubscribe)).status == DONE
         unknown = control.SetReceived(tracks=[control.ReceivedSettings(track_sid="TR_none", subscribed=True)])
-        assert (await sender.done(alice, unknown)).status == control.COMMAND_STATUS_NOT_FOUND
+        assert (await sender.done(alice, unknown)).result.unsupported == ["TR_none.track_sid"]
 
 
 async def test_statistics_are_told_of_what_is_sent_and_received(
@@ -240,7 +240,7 @@ def _names(message: Descriptor, known: set[str]) -> set[str]:
 
 def test_the_client_reads_and_writes_the_names_of_the_contract() -> None:
     known: set[str] = set()
-    for message in (control.SignedCommand, control.Command, control.Reply):
+    for message in (control.SignedCommand, control.Command, control.Reply, control.StateReport):
         _names(message.DESCRIPTOR, known)
     _names(rtc.TrackPublishOptions.DESCRIPTOR, known)  # what the SDK is given is proto JSON, too
     folder = Path(track_control.__file__).parent

@@ -1,4 +1,4 @@
-"""Servers of the whole chain."""
+"""Servers of the whole chain, and what a test has them do."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from tests.chained_server import API_KEY, API_SECRET, Harness, serving
+from tests.interceptors.mutations import Effects
 from track_server.access.tokens import TokenAuthenticator
 from track_server.keys import ApiKey, KeyRing
 
@@ -22,3 +23,11 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Harness]:
     """A server in mode `token`."""
     async with serving(tmp_path, authenticator=TokenAuthenticator(KeyRing(ApiKey(API_KEY, API_SECRET)))) as running:
         yield running
+
+
+@pytest_asyncio.fixture
+async def effects(harness: Harness) -> Effects:
+    """What carries MuteTracks out, at the server without authentication."""
+    made = Effects()
+    harness.on("MuteTracks", made)
+    return made

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.chained_server import API_KEY, API_SECRET, SERVICE, Harness, bearer, failure, serving, until
+from tests.interceptors.mutations import Effects, answer, mute
 from tests.test_errors import details
 from track.v1 import publication_pb2, tracks_pb2
 from track_server import errors
@@ -22,47 +23,6 @@ from track_server.interceptors.method import ContractError, declared
 from track_server.keys import ApiKey, KeyRing
 from track_server.store.records import StoreError
 from track_server.store.sqlite import SqliteStore
-
-
-class Effects:
-    """A mutation's handler that counts, and waits where it is told to."""
-
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-        self.started = asyncio.Event()
-        self.release = asyncio.Event()
-        self.release.set()
-        self.error: Exception | None = None
-        self.cancelled = 0
-
-    async def __call__(self, request: Any, context: Any) -> Any:
-        self.keys.append(current_call().operation_key)
-        self.started.set()
-        try:
-            await self.release.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if self.error is not None:
-            raise self.error
-        return answer(len(self.keys))
-
-
-def answer(number: int) -> tracks_pb2.MuteTracksResponse:
-    return tracks_pb2.MuteTracksResponse(
-        results=[tracks_pb2.MuteResult(track=tracks_pb2.TrackRef(track_sid=f"TR_{number}"))]
-    )
-
-
-def mute(request_id: str = "one", *, room: str = "room", sid: str = "TR_a") -> tracks_pb2.MuteTracksRequest:
-    return tracks_pb2.MuteTracksRequest(room=room, tracks=[tracks_pb2.TrackRef(track_sid=sid)], request_id=request_id)
-
-
-@pytest.fixture
-async def effects(harness: Harness) -> Effects:
-    made = Effects()
-    harness.on("MuteTracks", made)
-    return made
 
 
 async def test_the_same_request_again_has_one_effect_and_the_same_answer(harness: Harness, effects: Effects) -> None:

@@ -108,3 +108,12 @@ def test_offer_tells_the_remote_end() -> None:
 def test_offer_without_what_a_transport_needs_is_a_value_error(sdp: str) -> None:
     with pytest.raises(ValueError, match=r"offer without|without mid|not enough values|invalid literal"):
         parse_offer(sdp)
+
+
+def test_data_channels_are_taken_where_they_are_wanted_alone() -> None:
+    offer = parse_offer(_sdp(_SESSION, _DATA))
+    refused, taken = (idle_answer(offer, _LOCAL, version=1, data=data) for data in (False, True))
+    assert "m=application 0 " in refused
+    assert "a=sctp-port" not in refused
+    assert "m=application 9 " in taken
+    assert "a=sctp-port:5000" in taken

@@ -68,6 +68,11 @@ def test_a_container_has_the_size_of_the_whole_track(
     assert fitting_size(first, declared) == fitting
 
 
+def test_a_container_has_the_size_of_the_layer_that_was_chosen_whatever_comes_first() -> None:
+    assert fitting_size((1280, 720), (640, 360), chosen=True) == (640, 360)
+    assert fitting_size((640, 480), (640, 360), chosen=True) == (640, 480)
+
+
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 @pytest.mark.parametrize(("width", "height"), [(4, 2), (5, 3), (6, 4)])
 def test_pictures_are_turned_and_even(width: int, height: int, rotation: int) -> None:

@@ -27,6 +27,7 @@ from track.v1.error_pb2 import ErrorReason
 from track.v1.quality_pb2 import QualityLimitation
 from track_server.agent import SESSION_ATTRIBUTE
 from track_server.media.attachment import Channels
+from track_server.media.joins import Joins
 from track_server.media.session import Session
 from track_server.media.settings import MediaSettings
 from track_server.media.wire import Setup, StartSession
@@ -286,7 +287,7 @@ async def test_a_full_reconnect_is_told_with_the_new_sids(
     setup = Setup(livekit.url, livekit.api_key, livekit.api_secret, "", [], 20.0, "info", True)
     channels = Channels()
     ticket = json_format.Parse(start.ticket, SessionTicket())
-    session = Session(start, ticket, setup, channels, lambda _: None)
+    session = Session(start, ticket, setup, channels, Joins(), lambda _: None)
     running = asyncio.create_task(session.run())
     try:
         async with viewer(livekit, room_name) as seen:

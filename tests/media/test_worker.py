@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
+import pytest
 from livekit import api
 from livekit.protocol import agent
 
@@ -226,6 +227,49 @@ async def test_a_child_is_replaced_after_its_sessions_and_never_under_one(
                 await asyncio.sleep(0.02)
         third = await peer.dispatch(own.agent_name, room_name, data("d1"))
         await third.report_of("d1")
+
+
+async def test_a_child_that_does_not_answer_gets_no_sessions_until_it_does(
+    livekit: LiveKitProcess, settings: MediaSettings, importable: None, peer: MediaPeer, room_name: str
+) -> None:
+    async with own_worker(settings) as (worker, own):
+        (first,) = worker.child_pids
+        session = await peer.dispatch(own.agent_name, room_name, data("d1"))
+        await session.report_of("d1")
+        os.kill(first, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while len(worker.child_pids) < 2:
+                    await asyncio.sleep(0.02)
+            # Had the first got it, nobody would publish anything.
+            other = await peer.dispatch(own.agent_name, room_name, data("d1"))
+            await other.report_of("d1")
+        finally:
+            os.kill(first, signal.SIGCONT)
+        session.desire(data("d1"), data("d2"))
+        await session.report_of("d2")
+
+
+async def test_a_child_that_never_answers_again_is_replaced(
+    livekit: LiveKitProcess,
+    settings: MediaSettings,
+    importable: None,
+    peer: MediaPeer,
+    room_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("track_server.media.children._HUNG", 5)
+    async with own_worker(settings) as (worker, own):
+        (first,) = worker.child_pids
+        session = await peer.dispatch(own.agent_name, room_name, data("d1"))
+        await session.report_of("d1")
+        os.kill(first, signal.SIGSTOP)
+        async with asyncio.timeout(DEADLINE_S):
+            while worker.sessions or first in worker.child_pids:
+                await asyncio.sleep(0.02)
+        session.generation = 2
+        await peer.dispatch_again(own.agent_name, session)
+        await session.report_of("d1", after=1)
 
 
 async def test_a_job_without_a_ticket_is_refused_for_good(

@@ -20,7 +20,7 @@ def film(uri: str) -> Publication:
 
 async def test_a_changed_spec_has_its_own_secrets(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "store") as store:
-        book = Book(store, lambda *_: None)
+        book = Book(store)
         await book.save(film(SIGNED.format("one")))
         for uri in (SIGNED.format("two"), SHOWN, SIGNED.format("three")):
             known = book.find("r", "PUB_a")
@@ -34,7 +34,7 @@ async def test_a_changed_spec_has_its_own_secrets(tmp_path: Path) -> None:
             assert after.spec.file.uri == SHOWN
             assert book.whole(after).spec.file.uri == uri
             # What is stored is whole, also where nothing but the secret differs.
-            again = Book(store, lambda *_: None)
+            again = Book(store)
             await again.load()
             found = again.find("r", "PUB_a")
             assert found is not None

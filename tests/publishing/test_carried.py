@@ -20,7 +20,7 @@ async def test_one_session_does_not_speak_for_another(
     tmp_path: Path, identity: str, state: "publication_pb2.PublicationState.ValueType"
 ) -> None:
     async with SqliteStore(tmp_path / "store") as store:
-        book = Book(store, lambda *_: None)
+        book = Book(store)
         publication = Publication(
             publication_id="PUB_a",
             room="r",

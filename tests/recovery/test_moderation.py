@@ -18,7 +18,7 @@ from tests.moderation_calls import block, come_true, listed
 from tests.participants import camera, microphone, participant
 from tests.track_process import Client
 from track.v1 import publication_pb2
-from track_server.moderation.lives import RETURN_S
+from track_server.rooms.lives import RETURN_S
 
 NO_WORKERS = {"TRACK_MEDIA_WORKERS": "0"}
 

@@ -6,10 +6,10 @@ from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import existing_room
 from tests.participants import camera, participant
-from tests.private_tracks import ENFORCED, OBSERVED, REQUESTED, WATCHED, restrict, rule, shown
 from tests.publications import DEADLINE_S, LIVE, TONE, pattern, publish, until
 from tests.receivers import receiver
 from tests.refusals import refusal
+from tests.restrictions import ENFORCED, OBSERVED, REQUESTED, WATCHED, restrict, rule, shown
 from tests.subscriptions import down_tracks, listed
 from tests.track_process import Client
 from track.v1 import publication_pb2

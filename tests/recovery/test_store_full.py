@@ -13,9 +13,9 @@ from tests.conftest import StartPermissions, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import delete_room, existing_room
 from tests.participants import camera, participant
-from tests.private_tracks import restrict, rule
 from tests.publications import DEADLINE_S, ENDED, LIVE, TONE, pattern, publication, publish
 from tests.refusals import refusal
+from tests.restrictions import restrict, rule
 from tests.streams import events
 from tests.track_process import Client, TrackProcess
 from tests.updates import update_of, video

@@ -10,6 +10,7 @@ from livekit.protocol import models, rtc
 
 from track.v1 import event_pb2, quality_pb2, track_pb2
 from track_server.rooms.model import Binding, RoomModel
+from track_server.rooms.room import LiveRoom
 
 NOW = Timestamp(seconds=1)
 
@@ -102,6 +103,25 @@ def test_a_quality_is_an_event_when_the_level_changes() -> None:
     (event,) = model.rate([poor], NOW)
     assert event.quality_changed.connection_quality == quality_pb2.CONNECTION_QUALITY_POOR
     assert not event.quality_changed.HasField("score"), "a score that was not sent is absent"
+
+
+async def test_a_score_is_told_to_listeners_where_it_is_no_event() -> None:
+    """Rules read it."""
+    told: list[event_pb2.RoomEvent] = []
+    room = LiveRoom("r", 100, lambda _, event: told.append(event))
+    room.update([info("a", "TR_1")])
+
+    def rate(score: float) -> list[float]:
+        told.clear()
+        good = models.ConnectionQuality.GOOD
+        room.rate([rtc.ConnectionQualityInfo(participant_sid="PA_a", quality=good, score=score)])
+        return [round(event.quality_changed.score, 3) for event in told]
+
+    assert rate(3.9) == [3.9]
+    before = room.log.end
+    assert rate(3.9) == []
+    assert rate(4.0) == [4.0]
+    assert room.log.end == before
 
 
 def test_a_binding_may_come_before_or_after_its_track() -> None:

@@ -11,6 +11,7 @@ from track.v1 import event_pb2, publication_pb2
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.debug import DebugView, DownTrack
 from track_server.livekit.tokens import TokenMint
+from track_server.rooms.causes import rule_cause
 from track_server.rooms.rooms import Rooms
 from track_server.rooms.selection import Selection
 from track_server.rooms.stream import follow
@@ -77,6 +78,31 @@ async def test_it_is_looked_at_while_somebody_listens_and_for_all_rooms_at_once(
             while count != len(view.looks):
                 count = len(view.looks)
                 await asyncio.sleep(0.2)
+
+
+async def test_what_a_rule_asks_for_again_shows_as_the_doing_of_who_called_for_it(
+    livekit: LiveKitProcess, room_name: str
+) -> None:
+    async with (
+        rooms_of(livekit) as rooms,
+        looking(livekit, rooms, livekit.debug_url) as (subscriptions, _),
+        participant(livekit, room_name, "alice") as alice,
+        participant(livekit, room_name, "bob", auto_subscribe=False),
+        rooms.watch(room_name) as live,
+    ):
+        mic = await microphone(alice)
+        await live.until(lambda: mic.sid in live.model.tracks and "bob" in live.model.participants, DEADLINE_S)
+        reader = EventReader(follow(rooms, room_name))
+        called = event_pb2.EventCause(principal_identity="carol")
+        for cause in (called, rule_cause("subscription_policy")):
+            await subscriptions.update(room_name, "bob", [mic.sid], subscribe=True, cause=cause)
+        with subscriptions.wanted([room_name], Selection()):
+            shown = await reader.until(
+                lambda message: message.event.subscription_changed.stage == publication_pb2.STAGE_OBSERVED
+            )
+        assert shown.event.subscription_changed.subscribed
+        assert shown.event.cause == called
+        await reader.aclose()
 
 
 async def test_a_view_that_does_not_answer_keeps_nobody_waiting_for_long(

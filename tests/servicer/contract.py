@@ -12,7 +12,7 @@ from protovalidate import Validator, Violation
 from tests.publications import TONE
 from tests.refusals import first
 from tests.track_process import Client
-from track.v1 import access_pb2, pull_pb2, subscription_permission_pb2, track_service_pb2
+from track.v1 import access_pb2, pull_pb2, subscription_pb2, subscription_permission_pb2, track_service_pb2
 
 METHODS: Final[Mapping[str, MethodDescriptor]] = {
     method.name: method for method in track_service_pb2.DESCRIPTOR.services_by_name["TrackService"].methods
@@ -37,6 +37,7 @@ VALUES: Final[Mapping[str, Any]] = {
     "filepath": "recordings/{track_id}-{time}",
     "url": "https://hooks.example.com/",
     "frames": pull_pb2.PullFrames(),
+    "focus": subscription_pb2.Focus(screen_share_first=True),
 }
 """By the name of a field: what stands in it where the rules ask for something."""
 

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from tests.servicer.contract import METHODS, request_of
@@ -59,6 +60,8 @@ _DEPTH: Final = 4
 # Objects within one another: around the 100 levels that protobuf decodes, of which each takes three.
 _STRUCT_DEPTHS: Final = (0, 0, 1, 2, 16, 29, 30, 31, 32, 40)
 _ALL: Final = 600
+# From here on gRPC refuses by itself, without details.
+_MOST_BYTES: Final = 4 << 20
 
 texts: Final = st.sampled_from(TEXTS) | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
@@ -67,10 +70,13 @@ texts: Final = st.sampled_from(TEXTS) | st.text(st.characters(exclude_categories
 def requests(draw: st.DrawFn, rpc: str, room: str) -> Any:
     """A request of the RPC: something arbitrary, or a valid one about ``room`` in which some fields are arbitrary."""
     if draw(st.booleans()):
-        return draw(messages(METHODS[rpc].input_type))
-    request = request_of(rpc, **({"room": room} if draw(st.booleans()) else {}))
-    for _ in range(draw(st.integers(0, 3))):
-        _disturb(draw, request, _DEPTH)
+        request = draw(messages(METHODS[rpc].input_type))
+    else:
+        request = request_of(rpc, **({"room": room} if draw(st.booleans()) else {}))
+        for _ in range(draw(st.integers(0, 3))):
+            _disturb(draw, request, _DEPTH)
+    if request.ByteSize() >= _MOST_BYTES:
+        reject()
     return request
 
 
@@ -129,7 +135,11 @@ def _fill(draw: st.DrawFn, message: Any, field: Any, depth: int) -> None:
             count, values = _ALL, [_single(draw, field, depth)]
         else:
             count, values = 1, [_single(draw, field, depth) for _ in range(draw(st.integers(0, 3)))]
-        getattr(message, field.name).extend(values * count)
+        try:
+            getattr(message, field.name).extend(values * count)
+        except DecodeError:
+            # Copying decodes: a Struct may be too deep to be in something.
+            reject()
     elif field.message_type is not None:
         getattr(message, field.name).CopyFrom(_single(draw, field, depth))
     else:

@@ -39,6 +39,7 @@ LIVE_ROOM_RPCS = sorted(
     - {"UpdatePublication", "PushMedia", "UnpublishTrack", "GetPublication", "ListPublications"}
     - {"CreateTrackToken", "ListAuditEntries", "LiftModerationBlocks", "ListModerationBlocks"}
     - {"GetMetadataSchema", "ListMetadataSchemas"}
+    - {rpc for rpc in ROOM_RPCS if "SubscriptionPolic" in rpc}
     - {
         rpc
         for rpc, rule in RULES.items()

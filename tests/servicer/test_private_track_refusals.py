@@ -11,9 +11,9 @@ import pytest_asyncio
 
 from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, participant
-from tests.private_tracks import ENFORCED, STAFF, clear, restrict, rule, shown
 from tests.publications import TONE, publish, unpublish
 from tests.refusals import refusal
+from tests.restrictions import ENFORCED, STAFF, clear, restrict, rule, shown
 from tests.subscriptions import listed, update
 from tests.track_process import Client, TrackProcess
 from track.v1 import publication_pb2, tracks_pb2
@@ -174,7 +174,7 @@ async def test_a_token_of_a_state_that_this_server_has_not_reached_is_told_so(
     admin: Client, room: str, tone: publication_pb2.Publication
 ) -> None:
     # Of a server with another store, which has come further.
-    from track_server.subscription.consistency import token_of
+    from track_server.private_tracks.consistency import token_of
 
     request = pb.GetTrackSubscriptionPermissionsRequest(
         room=room, track_sid=tone.track_sid, consistency_token=token_of(room, 2**40)

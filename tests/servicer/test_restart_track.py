@@ -10,10 +10,10 @@ from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import existing_room
 from tests.participants import microphone, participant
-from tests.private_tracks import restrict, rule
 from tests.publications import DATA, LIVE, OBSERVED, TONE, pattern, publish, until, until_listed
 from tests.receivers import receiver
 from tests.refusals import refusal
+from tests.restrictions import restrict, rule
 from tests.servicer.restarting import (
     KEYFRAME,
     REJOIN,

@@ -7,7 +7,10 @@ import grpc
 
 from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, participant
-from tests.private_tracks import (
+from tests.publications import DATA, OBSERVED, TONE, pattern, publish
+from tests.receivers import receiver
+from tests.refusals import refusal
+from tests.restrictions import (
     ACKNOWLEDGED,
     DEBUG_VIEW,
     ENFORCED,
@@ -21,9 +24,6 @@ from tests.private_tracks import (
     rule,
     shown,
 )
-from tests.publications import DATA, OBSERVED, TONE, pattern, publish
-from tests.receivers import receiver
-from tests.refusals import refusal
 from tests.streams import events
 from tests.subscriptions import apply, down_tracks, listed, subscribers, update
 from tests.track_process import Client, TrackProcess

@@ -7,7 +7,10 @@ import grpc
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, participant
-from tests.private_tracks import (
+from tests.publications import OBSERVED
+from tests.receivers import receiver
+from tests.refusals import read, refusal
+from tests.restrictions import (
     DEBUG_VIEW,
     REFUSED_HERE_ONLY,
     REQUESTED,
@@ -19,9 +22,6 @@ from tests.private_tracks import (
     rule,
     shown,
 )
-from tests.publications import OBSERVED
-from tests.receivers import receiver
-from tests.refusals import read, refusal
 from tests.subscriptions import apply, down_tracks, listed, subscribers, update
 from tests.track_process import Client
 

@@ -4,9 +4,9 @@ import asyncio
 
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
-from tests.private_tracks import restrict, rule
 from tests.publications import DEADLINE_S, OBSERVED, pattern, publication, publish, until
 from tests.receivers import eventually
+from tests.restrictions import restrict, rule
 from tests.track_process import Client
 from tests.updates import REPLACED, audience, update, video
 from track.v1 import publication_pb2 as pb

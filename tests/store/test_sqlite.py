@@ -12,6 +12,7 @@ import pytest
 
 from tests.store.conftest import Clock
 from track_server.store import schema, sqlite, sqlite_journal, transactions
+from track_server.store.leases import Leases
 from track_server.store.records import StoreError
 from track_server.store.sqlite import SqliteStore
 
@@ -268,3 +269,11 @@ async def test_the_loop_goes_on_while_the_disk_works(path: Path) -> None:
         assert not slow.done()
         release.set()
         assert await slow, "the loop stood still until the work gave up waiting for it"
+
+
+async def test_a_server_that_opens_the_file_finds_no_lease_of_the_one_before(path: Path) -> None:
+    # Nobody else can hold the file: whoever had a lease is gone.
+    async with SqliteStore(path) as store:
+        assert await Leases(store, "killed").take("room", "work", 60.0) is not None
+    async with SqliteStore(path) as store:
+        assert await Leases(store, "next").take("room", "work", 60.0) is not None

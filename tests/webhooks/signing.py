@@ -35,6 +35,13 @@ def token(body: bytes, key: str, secret: str, *, begins_s: float = 0.0, lasts_s:
     return jwt.encode({name: value for name, value in (made | claims).items() if value is not None}, secret, "HS256")
 
 
+def doubled(body: bytes, key: str, secret: str) -> str:
+    """A token that names its issuer twice."""
+    claims = jwt.decode(token(body, key, secret), options={"verify_signature": False})
+    text = f"{json.dumps(claims)[:-1]}, {json.dumps({'iss': key})[1:]}"
+    return jwt.PyJWS().encode(text.encode(), secret, "HS256")
+
+
 @dataclass
 class Answer:
     """What the endpoint answered."""

@@ -14,7 +14,7 @@ from tests.conftest import StartLiveKit
 from tests.livekit_process import LiveKitProcess, ReservedPort
 from tests.livekit_rooms import delete_room, existing_room
 from tests.participants import microphone, participant
-from tests.webhooks.signing import PATH, event, post, token
+from tests.webhooks.signing import PATH, doubled, event, post, token
 from track_server.config import SettingsError
 from track_server.keys import ApiKey, KeyRing
 from track_server.livekit.api import LiveKitApi
@@ -160,6 +160,7 @@ async def test_a_request_that_was_taken_is_refused_when_it_is_replayed(endpoint:
         (lambda body: "nonsense", "malformed"),
         (lambda body: "a.b.c", "malformed"),
         (lambda body: "x" * 6000, "malformed"),
+        (lambda body: doubled(body, KEY, SECRET), "malformed"),
         (lambda body: token(body, KEY, "another secret that is long enough"), "wrong_signature"),
         (lambda body: token(body, "APIother", SECRET), "unknown_key"),
         (lambda body: token(body, KEY, SECRET, iss=None), "unknown_key"),

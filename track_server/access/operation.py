@@ -77,7 +77,7 @@ def _bounds(value: object) -> Bounds:
         raise ValueError("not bounds")
     try:
         message = json_format.ParseDict(value, PublishBounds())
-    except (json_format.ParseError, ValueError, TypeError, AttributeError) as error:
+    except (json_format.ParseError, ArithmeticError, ValueError, TypeError, AttributeError) as error:
         raise ValueError("not bounds") from error
     numbers = (message.max_bitrate_bps, message.max_width, message.max_height, message.max_tracks)
     rate = message.max_frames_per_second

@@ -201,6 +201,7 @@ _RULES: Final = {
     Permission.PERMISSION_MANAGE_WEBHOOKS: _Rule(
         _manages_webhooks, "roomAdmin of that room, or for all rooms roomCreate and roomList"
     ),
+    Permission.PERMISSION_WRITE_SUBSCRIPTION_POLICIES: _Rule(is_admin, "roomAdmin of that room"),
     Permission.PERMISSION_RECORD: _Rule(
         _records, "roomRecord with that room or roomList, or for all rooms roomRecord and roomCreate"
     ),

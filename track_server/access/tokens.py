@@ -1,20 +1,18 @@
 """Who calls, by LiveKit access token or client certificate: all auth modes behind one `Authenticator`."""
 
-import base64
-import json
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
-
-import jwt
+from typing import Final, Protocol
 
 from track_server.access.certificates import ClientCertificates
 from track_server.access.operation import narrowed
 from track_server.access.principal import Principal, anonymous
 from track_server.access.video_grants import grants_of, text_of
 from track_server.errors import Unauthenticated
-from track_server.keys import ApiKey, KeyRing
+from track_server.keys import KeyRing
+from track_server.signatures import malformed, verified
 
+_KIND: Final = "access token"
 # For a not-before, between the clocks of who signs and who verifies. An expiry is taken at its word: LiveKit allows a
 # minute beyond it, for a connection that is being made; here it would be a minute of commands.
 _LEEWAY_S: Final = 5.0
@@ -22,9 +20,6 @@ _LEEWAY_S: Final = 5.0
 _CACHE: Final = 4096
 # Longer than any token of LiveKit's SDKs with 4 KiB of attributes; verifying costs in proportion.
 _MAX_TOKEN_BYTES: Final = 16_384
-
-# No key at all verifies what names an unknown one: whether a name is that of a key must not show, in time neither.
-_NO_SECRET: Final = "no key of ours: a token signed with this has an unknown issuer"
 
 
 class Authenticator(Protocol):
@@ -123,7 +118,9 @@ def bearer(authorization: str) -> str:
     """The token of an `authorization` value; the scheme's case does not matter. Raises Unauthenticated."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise _malformed("the metadata `authorization` must be `Bearer` and a LiveKit access token")
+        raise Unauthenticated(
+            "the metadata `authorization` must be `Bearer` and a LiveKit access token", cause="malformed"
+        )
     return token.strip()
 
 
@@ -134,8 +131,8 @@ def verify(token: str, keys: KeyRing, now: float) -> tuple[Principal, float]:
     has one, the latter with a few seconds of leeway. ``now``: seconds since 1970 UTC.
     """
     if len(token) > _MAX_TOKEN_BYTES:
-        raise _malformed("the access token is too long")
-    claims, key = _verified(token, keys)
+        raise Unauthenticated("the access token is too long", cause="malformed")
+    claims, key = verified(token, keys, _KIND)
     try:
         good_until = _time(claims["exp"])
         good_from = _time(claims.get("nbf", 0)) - _LEEWAY_S
@@ -150,71 +147,12 @@ def verify(token: str, keys: KeyRing, now: float) -> tuple[Principal, float]:
             key=key,
         )
     except (ValueError, OverflowError) as error:
-        raise _malformed() from error
+        raise malformed(_KIND) from error
     if now >= good_until:
         raise Unauthenticated("the access token has expired", cause="expired")
     if now < good_from:
         raise Unauthenticated("the access token is not valid yet", cause="not_yet_valid")
     return principal, good_until
-
-
-def _verified(token: str, keys: KeyRing) -> tuple[dict[str, Any], ApiKey]:
-    """The claims of a token that one of the keys has signed, and which."""
-    key: ApiKey | None = None
-    try:
-        issuer = _issuer(token)
-        key = keys.find(issuer) if isinstance(issuer, str) else None
-        claims: dict[str, Any] = jwt.decode(
-            token,
-            key=_NO_SECRET if key is None else key.secret,
-            algorithms=["HS256"],
-            # Times are compared with our clock. LiveKit ignores an audience.
-            options={
-                "require": ["exp", "iss"],
-                "verify_exp": False,
-                "verify_nbf": False,
-                "verify_iat": False,
-                "verify_aud": False,
-                "verify_sub": False,
-                "verify_jti": False,
-            },
-        )
-    except jwt.InvalidSignatureError as error:
-        raise _foreign("wrong_signature" if key is not None else "unknown_key") from error
-    except jwt.MissingRequiredClaimError as error:
-        raise _malformed("the access token lacks an expiry or an issuer") from error
-    except Exception as error:  # whatever a parser makes of hostile input, the caller is nobody
-        raise _malformed() from error
-    if key is None or claims["iss"] != key.key:
-        raise _foreign("unknown_key")
-    return claims, key
-
-
-def _issuer(token: str) -> object:
-    """Whom the token names as its issuer, unverified and read leniently: it only chooses the key. Raises anything,
-    also where a name is there twice: parsers differ in which of the two counts, LiveKit's and ours included.
-    """
-    payload = token.split(".")[1]
-    raw = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-    return json.loads(raw, object_pairs_hook=_unique).get("iss")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name is there twice")
-    return found
-
-
-def _foreign(cause: str) -> Unauthenticated:
-    # The same whichever it was: a stranger is not told the names of the keys.
-    return Unauthenticated(
-        "the access token was issued under another API key, or not signed with this server's secret", cause=cause
-    )
-
-
-def _malformed(message: str = "the access token is malformed") -> Unauthenticated:
-    return Unauthenticated(message, cause="malformed")
 
 
 def _time(value: object) -> float:

@@ -15,6 +15,7 @@ from track_server.interceptors.context import DEFAULT_WAIT_S
 from track_server.limits.quotas import quotas
 from track_server.moderation.unpublishing import Unpublishing
 from track_server.paging import MAX_PAGE_SIZE
+from track_server.private_tracks.permissions import SubscriptionPermissions
 from track_server.publishing.capacity import Capacity
 from track_server.publishing.clearance import Clearance
 from track_server.publishing.ending import Ending
@@ -25,7 +26,7 @@ from track_server.publishing.updates import PublicationUpdates
 from track_server.quality.demand import SHORTEST_S
 from track_server.rooms.watching import Watching
 from track_server.servicer.track import TrackService
-from track_server.subscription.permissions import SubscriptionPermissions
+from track_server.subscription.listing import SubscriptionListing
 from track_server.subscription.updates import SubscriptionUpdates
 
 _AUTH_MODES: Final = {
@@ -43,29 +44,31 @@ def track_service(ground: Foundation, authority: Authority, work: Work, readines
         access, Capacity(settings), work.book, media_dir=settings.media_dir, url_hosts=settings.media_url_hosts
     )
     progress = Progress(rooms, work.book)
-    ending = Ending(rooms, work.book, work.routes, progress)
+    ending = Ending(rooms, work.book, work.routed.routes, progress)
     specified = work.described.specified
     return TrackService(
         rooms=rooms,
         watching=Watching(rooms, ground.subscriptions),
         reader=ground.reader,
-        publishing=Publishing(rooms, api, work.book, work.routes, access, clearance, progress, ending, specified),
+        publishing=Publishing(
+            rooms, api, work.book, work.routed.routes, access, clearance, progress, ending, specified
+        ),
         updates=PublicationUpdates(
             rooms,
             work.book,
-            work.clients,
-            work.client_updates,
-            work.sessions,
+            work.routed.clients,
+            work.replaced.client_updates,
+            work.hosted.sessions,
             access,
             clearance,
             progress,
-            work.replacing,
+            work.replaced.replacing,
             specified,
         ),
-        restarts=work.restarts,
-        pushes=Pushes(work.book, work.feeds, access),
+        restarts=work.replaced.restarts,
+        pushes=Pushes(work.book, work.hosted.feeds, access),
         pulls=work.pulls,
-        unpublishing=Unpublishing(rooms, api, access, work.book, ending, ground.companion, work.withholding),
+        unpublishing=Unpublishing(rooms, api, access, work.book, ending, ground.companion, work.moderated.withholding),
         mutes=work.moderated.mutes,
         lifting=work.moderated.lifting,
         questions=work.moderated.questions,
@@ -73,20 +76,32 @@ def track_service(ground: Foundation, authority: Authority, work: Work, readines
         subscriptions=SubscriptionUpdates(
             rooms,
             api,
-            ground.subscriptions,
-            ground.debug,
             access,
-            work.granted,
-            work.restrictions,
-            work.lasting,
+            work.private.means.restrictions,
+            work.subscribed.ruled.policies,
+            work.subscribed.chosen.choices,
+            work.subscribed.asking,
+            work.subscribed.controllers,
+            work.subscribed.received,
         ),
-        subscription_permissions=SubscriptionPermissions(work.means, work.enforcement, access),
+        subscription_listing=SubscriptionListing(
+            rooms,
+            work.private.means.restrictions,
+            work.subscribed.chosen.choices,
+            work.subscribed.controllers,
+            work.subscribed.received,
+        ),
+        subscription_permissions=SubscriptionPermissions(work.private.means, work.private.enforcement, access),
+        subscription_policies=work.subscribed.ruled.requests,
+        explaining=work.subscribed.explaining,
+        focus=work.subscribed.focused.requests,
+        state_reporting=work.subscribed.reported.reporting,
         metadata=work.described.metadata,
         schemas=work.described.policies,
         egress=work.egress.calls,
         egress_rules=work.egress.rules,
         webhooks=work.hooks.webhooks,
-        quality=work.quality,
+        quality=work.hosted.quality,
         record=Record(
             ground.store.journal,
             age_s=settings.audit_retention_days * _DAY_S,

@@ -117,6 +117,12 @@ class LimitSettings(Environment):
     max_egress_rules_per_room: int = Field(
         default=20, ge=0, le=1000, description="Rules for recordings of one room, and of those for all, 0 to 1000."
     )
+    max_subscription_policies_per_room: int = Field(
+        default=500,
+        ge=0,
+        le=10_000,
+        description="Subscription policies of one room, its own and those of subscribers, 0 to 10000.",
+    )
     max_webhook_subscriptions: int = Field(
         default=1000, ge=0, le=100_000, description="Webhook subscriptions of this server, 0 to 100000."
     )
@@ -128,6 +134,9 @@ class LimitSettings(Environment):
     )
     max_webhook_subscriptions_per_principal: int = Field(
         default=100, ge=0, le=100_000, description="Webhook subscriptions made by one caller, 0 to 100000."
+    )
+    max_focuses_per_room: int = Field(
+        default=5000, ge=0, le=100_000, description="Focuses of a room, those of its subscribers included, 0 to 100000."
     )
     max_moderation_blocks_per_room: int = Field(
         default=5000, ge=0, le=100_000, description="Moderation blocks of a room, 0 to 100000."

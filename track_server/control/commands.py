@@ -31,6 +31,7 @@ Action: TypeAlias = (
     | control.Restart
     | control.GetCapabilities
     | control.GetResult
+    | control.ReportState
 )
 
 # What a client says is kept with the publication: nothing but the SID of a track, which has 15 characters.

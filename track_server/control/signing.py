@@ -6,7 +6,8 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from track.v1 import server_info_pb2
-from track_server.store.records import RevisionConflict, Store, StoreError
+from track_server.store.records import Store
+from track_server.store.secrets import kept_secret
 
 PREFIX: Final = b"track.control.v1\n"
 """Stands before what is signed, so that the signature is good for nothing else."""
@@ -28,18 +29,7 @@ class ControlKey:
     @classmethod
     async def of(cls, store: Store) -> Self:
         """The store's key, made where there is none: servers on one store get the same. Raises StoreError."""
-        record = await store.get(_KIND, "", _KEY)
-        if record is None:
-            seed = Ed25519PrivateKey.generate().private_bytes_raw()
-            try:
-                await store.put(_KIND, "", _KEY, seed, expected_revision=0)
-            except RevisionConflict:
-                record = await store.get(_KIND, "", _KEY)
-            else:
-                return cls(seed)
-        if record is None:
-            raise StoreError("the store lost the key for companions while it was read; start the server again")
-        return cls(record.body)
+        return cls(await kept_secret(store, _KIND, _KEY, lambda: Ed25519PrivateKey.generate().private_bytes_raw()))
 
     def sign(self, command: str) -> bytes:
         """The signature of a command, 64 bytes."""

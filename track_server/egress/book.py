@@ -1,6 +1,5 @@
 """The book of recordings: the one owner of their state, in memory and in the store."""
 
-import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +12,8 @@ from track.v1.event_pb2 import EventCause
 from track_server.durations import seconds_of
 from track_server.egress.course import ended, needs_secrets
 from track_server.egress.outputs import shown
+from track_server.pulse import Pulse
+from track_server.store.copies import Copies, Copy
 from track_server.store.records import Store, StoreError
 
 log = structlog.get_logger(__name__)
@@ -86,9 +87,8 @@ class EgressBook:
         self._recordings = Shelf()
         self._outputs: dict[str, EgressOutput] = {}
         """Whole, of those that may be started again."""
-        self._behind: set[str] = set()
-        """Those whose record could not be written: they are tried again after the next write."""
-        self._changed = asyncio.Event()
+        self._records = Copies(store, _KIND, self._copy)
+        self._changed = Pulse()
 
     async def load(self) -> None:
         """Reads what an earlier run left."""
@@ -132,11 +132,11 @@ class EgressBook:
         after = self._take(egress)
         if before != after:
             self._tell(before, after, cause)
-        elif egress.egress_id not in self._behind:
+        elif not self._records.behind(egress.egress_id):
             return after
         if before is None:
-            await self._purge(after.room)
-        await self._write(after.egress_id, after.room)
+            self._purge(after.room)
+        await self._records.write(after.room, after.egress_id)
         return after
 
     async def take(self, egress: TrackEgress, cause: EventCause | None = None) -> None:
@@ -154,22 +154,15 @@ class EgressBook:
         after.CopyFrom(egress)
         after.output.CopyFrom(shown(egress.output))
         self._tell(before, after, cause)
-        await self._write(egress.egress_id, egress.room)
+        await self._records.write(egress.room, egress.egress_id)
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Waits until ``condition`` holds, at most ``timeout_s``; looks after each change. Says whether it holds."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not condition():
-                    await self._changed.wait()
-        except TimeoutError:
-            return condition()
-        return True
+        return await self._changed.until(condition, timeout_s)
 
     def _tell(self, before: TrackEgress | None, after: TrackEgress, cause: EventCause | None) -> None:
         self._announce(before, after, cause)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changed.beat()
 
     def _take(self, egress: TrackEgress) -> TrackEgress:
         after = TrackEgress()
@@ -185,44 +178,23 @@ class EgressBook:
         self._recordings.put(after)
         return after
 
-    async def _purge(self, room: str) -> None:
+    def _purge(self, room: str) -> None:
         oldest = itertools.takewhile(lambda found: not ended(found) or _forgotten(found), self._recordings.all())
         old = [found for found in oldest if ended(found)]
         old += [found for found in self.of_room(room) if ended(found)][:-_ENDED_PER_ROOM]
         for found in old:
             self._recordings.pop(found.egress_id)
-            await self._write(found.egress_id, found.room)
+            self._records.lag(found.room, found.egress_id)
 
-    async def _write(self, egress_id: str, room: str) -> None:
-        await self._write_one(egress_id, room)
-        for other in list(self._behind):
-            found = self._recordings.get(other)
-            if found is None:
-                self._behind.discard(other)
-                continue
-            try:
-                await self._write_one(other, found.room)
-            except StoreError:
-                return
-
-    async def _write_one(self, egress_id: str, room: str) -> None:
-        """Makes the record what is here."""
+    def _copy(self, egress_id: str) -> Copy | None:
         egress = self._recordings.get(egress_id)
-        try:
-            if egress is None:
-                await self._store.delete(_KIND, room, egress_id)
-            else:
-                body = TrackEgress()
-                body.CopyFrom(egress)
-                if (output := self._outputs.get(egress_id)) is not None:
-                    body.output.CopyFrom(output)
-                expire = seconds_of(egress.end_time) + KEPT_S if ended(egress) else None
-                await self._store.put(_KIND, room, egress_id, body.SerializeToString(), expire_time=expire)
-        except BaseException:
-            self._behind.add(egress_id)
-            raise
-        if self._recordings.get(egress_id) is egress:
-            self._behind.discard(egress_id)
+        if egress is None:
+            return None
+        body = TrackEgress()
+        body.CopyFrom(egress)
+        if (output := self._outputs.get(egress_id)) is not None:
+            body.output.CopyFrom(output)
+        return Copy(body.SerializeToString(), seconds_of(egress.end_time) + KEPT_S if ended(egress) else None)
 
 
 def _forgotten(egress: TrackEgress) -> bool:

@@ -6,11 +6,11 @@
     |                        InvalidSchema, DestinationNotAllowed
     |- NotFound              RoomNotFound, ParticipantNotFound, TrackNotFound, PublicationNotFound, MediaNotFound,
     |                        SchemaNotFound, BlockNotFound, WebhookSubscriptionNotFound, EgressNotFound,
-    |                        EgressRuleNotFound
+    |                        EgressRuleNotFound, SubscriptionPolicyNotFound, FocusNotFound
     |- FailedPrecondition    TargetPermission, RemoteUnmuteDisabled, NotForDataTracks,
     |                        LiveKitCredentials, PublicationEnded, PublishFailed, CompanionMissing, ConsentRefused,
     |                        CompanionFailed, IngressUnavailable, RestartInProgress, PushInProgress, NotSupported,
-    |                        TrackBlocked, EgressUnavailable, EncryptionKeyNeeded
+    |                        TrackBlocked, EgressUnavailable, EncryptionKeyNeeded, SubscriptionRuled
     |- Unavailable           LiveKitUnavailable, WorkerUnavailable, Draining, PermissionServiceUnavailable,
     |                        ConsistencyNotReached, ConnectionTooOld, StoreUnavailable, WebhookNotTaken
     `- LimitExceeded, IdentityInUse, SourceInUse, EgressInProgress, EtagMismatch, Unauthenticated, PermissionDenied,
@@ -30,6 +30,7 @@ from track_server.errors.presence import (
     EgressNotFound,
     EgressRuleNotFound,
     EtagMismatch,
+    FocusNotFound,
     IdentityInUse,
     MediaNotFound,
     NotFound,
@@ -38,6 +39,7 @@ from track_server.errors.presence import (
     RoomNotFound,
     SchemaNotFound,
     SourceInUse,
+    SubscriptionPolicyNotFound,
     TrackNotFound,
     WebhookSubscriptionNotFound,
 )
@@ -73,6 +75,7 @@ from track_server.errors.state import (
     PushInProgress,
     RemoteUnmuteDisabled,
     RestartInProgress,
+    SubscriptionRuled,
     TargetPermission,
     TrackBlocked,
 )
@@ -106,6 +109,7 @@ __all__ = [
     "EncryptionKeyNeeded",
     "EtagMismatch",
     "FailedPrecondition",
+    "FocusNotFound",
     "IdentityInUse",
     "IngressUnavailable",
     "Internal",
@@ -144,6 +148,8 @@ __all__ = [
     "SchemaViolation",
     "SourceInUse",
     "StoreUnavailable",
+    "SubscriptionPolicyNotFound",
+    "SubscriptionRuled",
     "TargetPermission",
     "TrackBlocked",
     "TrackError",

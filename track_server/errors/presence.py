@@ -86,6 +86,18 @@ class EgressRuleNotFound(NotFound):
     reason = ErrorReason.ERROR_REASON_EGRESS_RULE_NOT_FOUND
 
 
+class SubscriptionPolicyNotFound(NotFound):
+    """No such subscription policy."""
+
+    reason = ErrorReason.ERROR_REASON_SUBSCRIPTION_POLICY_NOT_FOUND
+
+
+class FocusNotFound(NotFound):
+    """No such focus."""
+
+    reason = ErrorReason.ERROR_REASON_FOCUS_NOT_FOUND
+
+
 class EgressInProgress(TrackError):
     """The track is recorded to that place already; metadata `egress_id` names the recording."""
 

@@ -90,6 +90,13 @@ class NotSupported(FailedPrecondition):
     reason = ErrorReason.ERROR_REASON_NOT_SUPPORTED
 
 
+class SubscriptionRuled(FailedPrecondition):
+    """A subscription rule decides otherwise, and does not let the client choose; metadata `rule` has its name. Or an
+    admin chose otherwise."""
+
+    reason = ErrorReason.ERROR_REASON_SUBSCRIPTION_RULE
+
+
 class TrackBlocked(FailedPrecondition):
     """A moderation block holds the track muted."""
 

@@ -6,6 +6,11 @@ from typing import Final, Literal
 
 DtlsSetup = Literal["active", "passive"]
 
+SCTP_PORT: Final = 5000
+"""Of data channels, at both ends; what WebRTC's implementations use (RFC 8841 leaves it open)."""
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+"""The longest message of a data channel that is taken; LiveKit's are shorter."""
+
 # What an answer repeats of an offered media section, so that LiveKit can bind a track to a codec. Left out on purpose:
 # header extensions and rtcp-fb. Without them LiveKit has nothing to estimate bandwidth with, and does not probe for it.
 _REPEATED: Final = ("rtpmap:", "fmtp:", "rtcp-mux", "rtcp-rsize")
@@ -81,12 +86,13 @@ def parse_offer(sdp: str) -> Offer:
     )
 
 
-def idle_answer(offer: Offer, local: LocalEnd, *, version: int) -> str:
+def idle_answer(offer: Offer, local: LocalEnd, *, version: int, data: bool = False) -> str:
     """The answer that agrees to the transport and to receive media, sends none, and refuses data channels.
 
-    Data channels are refused (port 0) because LiveKit sends every data packet of the room to every participant that
-    has them; pion brings the transport up all the same. Media sections are accepted, since LiveKit binds a
-    subscription, and reports its publisher's quality, only then. ``version`` must grow with each answer.
+    Data channels are refused (port 0) unless ``data`` is wanted, because LiveKit sends every data packet of the room to
+    every participant that has them; pion brings the transport up all the same. Media sections are accepted, since
+    LiveKit binds a subscription, and reports its publisher's quality, only then. ``version`` must grow with each
+    answer.
     """
     bundle = " ".join(section.mid for section in offer.sections)
     lines = [
@@ -98,13 +104,14 @@ def idle_answer(offer: Offer, local: LocalEnd, *, version: int) -> str:
         "a=msid-semantic:WMS *",
     ]
     for section in offer.sections:
-        lines += _answered(section, local)
+        lines += _answered(section, local, data=data)
     return "\r\n".join(lines) + "\r\n"
 
 
-def _answered(section: OfferedSection, local: LocalEnd) -> list[str]:
+def _answered(section: OfferedSection, local: LocalEnd, *, data: bool) -> list[str]:
     media = section.kind in ("audio", "video")
-    port = 9 if media and section.port else 0
+    data = data and section.kind == "application"
+    port = 9 if (media or data) and section.port else 0
     lines = [
         f"m={section.kind} {port} {section.protocol} {section.formats}",
         "c=IN IP4 0.0.0.0",
@@ -121,6 +128,8 @@ def _answered(section: OfferedSection, local: LocalEnd) -> list[str]:
         offered = next((name for name in section.attributes if name in _DIRECTIONS), "sendrecv")
         lines.append(f"a={_DIRECTIONS[offered]}")
         lines += [f"a={attribute}" for attribute in section.attributes if attribute.startswith(_REPEATED)]
+    if data:
+        lines += [f"a=sctp-port:{SCTP_PORT}", f"a=max-message-size:{MAX_MESSAGE_BYTES}"]
     return lines
 
 

@@ -9,11 +9,10 @@ from typing import Final, Self
 
 import aiohttp
 import structlog
-import yarl
-from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc
 
 from track_server.lifetime import Closing
+from track_server.livekit.datachannel import OnMessage
 from track_server.livekit.disconnect import (
     SignalClosed,
     SignalEnd,
@@ -24,19 +23,14 @@ from track_server.livekit.disconnect import (
     closed_by_us,
     sent_away,
 )
+from track_server.livekit.joining import CLOSE_TIMEOUT_S, open_socket, read_join, signal_url
 from track_server.livekit.transport import SubscriberTransport, TransportFailed
 
 __all__ = ["SignalClosed", "SignalConnection", "SignalError", "SignalRefused", "SignalUnreachable", "TransportFailed"]
 
 log = structlog.get_logger(__name__)
 
-# Protocol 16 of LiveKit's clients: SubscriberAsPrimary (3), ConnectionQuality (5), leave with an action (13) and
-# RequestResponse for successes too (15) are what we build on; servers from 1.9 on know it.
-_PROTOCOL: Final = 16
 _JOIN_TIMEOUT_S: Final = 10.0
-_CLOSE_TIMEOUT_S: Final = 1.0
-# JoinResponse carries every participant with up to 64 KiB of attributes, and 512 KiB of room metadata.
-_MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 _MAX_WAITING_UPDATES: Final = 10_000
 # Used where a server names none; current ones say 5 and 15.
 _PING_INTERVAL_S: Final = 5.0
@@ -48,7 +42,8 @@ class SignalConnection(Closing):
 
     ``url``: LiveKit's, ws(s) or http(s). ``token``: a LiveKit access token; LiveKit renews it while the session lasts,
     and ``token`` always holds the newest, for the next one. ``transport_timeout_s``: how long the peer connection may
-    take. ``http``: a session to share between many connections; without it there is one of our own.
+    take. ``http``: a session to share between many connections; without it there is one of our own. ``on_data``: told
+    of each reliable data message that reaches this participant; without it LiveKit sends none.
     Entry raises SignalUnreachable, SignalRefused, or SignalClosed if LiveKit sends us away at once.
     """
 
@@ -62,12 +57,14 @@ class SignalConnection(Closing):
         *,
         transport_timeout_s: float = 10.0,
         http: aiohttp.ClientSession | None = None,
+        on_data: OnMessage | None = None,
     ) -> None:
         self.token = token
         self.rtt_ms: int | None = None
         """Round trip of the last ping over the WebSocket, in ms; None before the first."""
-        self._url = _signal_url(url)
+        self._url = signal_url(url)
         self._transport_timeout_s = transport_timeout_s
+        self._on_data = on_data
         self._shared_http = http
         self._own_http: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -82,8 +79,11 @@ class SignalConnection(Closing):
     async def __aenter__(self) -> Self:
         try:
             async with asyncio.timeout(_JOIN_TIMEOUT_S):
-                self._socket = await self._open()
-                self.join = await self._joined(self._socket)
+                http = self._shared_http
+                if http is None:
+                    http = self._own_http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+                self._socket = await open_socket(http, self._url, self.token)
+                self.join = await read_join(self._socket)
         except TimeoutError as error:
             await self.aclose()
             raise SignalUnreachable(f"no JoinResponse within {_JOIN_TIMEOUT_S:g} s") from error
@@ -91,7 +91,7 @@ class SignalConnection(Closing):
             await self.aclose()
             raise
         self._transport = SubscriberTransport(
-            self.join.ice_servers, self._send_answer, timeout_s=self._transport_timeout_s
+            self.join.ice_servers, self._send_answer, timeout_s=self._transport_timeout_s, on_data=self._on_data
         )
         self._transport.start()
         self._heard_at = time.monotonic()
@@ -145,6 +145,11 @@ class SignalConnection(Closing):
         """
         return self._transport is not None and self._transport.connected
 
+    @property
+    def data_behind_s(self) -> float:
+        """For how many seconds more data has come than is read: messages are late."""
+        return self._transport.behind_s if self._transport is not None else 0.0
+
     async def wait_transport(self) -> None:
         """Return once the peer connection is up; raises TransportFailed. Signalling works before and without it."""
         if self._transport is None:
@@ -160,50 +165,6 @@ class SignalConnection(Closing):
     @property
     def _ping_timeout_s(self) -> float:
         return self.join.ping_timeout or _PING_TIMEOUT_S
-
-    async def _open(self) -> aiohttp.ClientWebSocketResponse:
-        http = self._shared_http
-        if http is None:
-            http = self._own_http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        headers = {"Authorization": f"Bearer {self.token}"}
-        try:
-            return await http.ws_connect(
-                self._url,
-                headers=headers,
-                max_msg_size=_MAX_MESSAGE_BYTES,
-                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT_S),
-            )
-        except aiohttp.WSServerHandshakeError as error:
-            # Without its cause, which carries the request's headers, and with them the token.
-            raise SignalRefused(error.status, await self._refusal(http, headers) or error.message) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise SignalUnreachable(str(error)) from error
-
-    async def _refusal(self, http: aiohttp.ClientSession, headers: dict[str, str]) -> str:
-        # A refused WebSocket has no body; LiveKit's validation of the same request says in words what is wrong.
-        url = self._url.with_scheme("https" if self._url.scheme == "wss" else "http")
-        try:
-            async with http.get(url.with_path(f"{url.path}/validate", keep_query=True), headers=headers) as answer:
-                text = "" if answer.ok else (await answer.text()).strip()
-        except (aiohttp.ClientError, OSError):
-            return ""
-        return text.replace(self.token, "(token)")
-
-    async def _joined(self, socket: aiohttp.ClientWebSocketResponse) -> rtc.JoinResponse:
-        message = await socket.receive()
-        if message.type is not aiohttp.WSMsgType.BINARY:
-            raise SignalUnreachable(f"closed before the JoinResponse, code {socket.close_code}")
-        try:
-            response = rtc.SignalResponse.FromString(message.data)
-        except DecodeError as error:
-            raise SignalUnreachable("the first message is not LiveKit's") from error
-        if response.WhichOneof("message") == "leave":
-            self._finish(sent_away(response.leave))
-        if self._end is not None:
-            raise SignalClosed(self._end)
-        if response.WhichOneof("message") != "join":
-            raise SignalUnreachable("the first message is not a JoinResponse")
-        return response.join
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse, transport: SubscriberTransport) -> None:
         try:
@@ -260,7 +221,7 @@ class SignalConnection(Closing):
         if self._end is None and self._tasks and self._socket is not None:
             leave = rtc.LeaveRequest(reason=models.CLIENT_INITIATED, action=rtc.LeaveRequest.DISCONNECT)
             try:
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self.send(rtc.SignalRequest(leave=leave))
             except (SignalClosed, TimeoutError):
                 pass
@@ -274,21 +235,6 @@ class SignalConnection(Closing):
             await self._socket.close()
         if self._own_http is not None:
             await self._own_http.close()
-
-
-def _signal_url(url: str) -> yarl.URL:
-    base = yarl.URL(url)
-    scheme = {"http": "ws", "https": "wss"}.get(base.scheme, base.scheme)
-    if scheme not in ("ws", "wss") or not base.host:
-        raise ValueError(f"not a LiveKit URL: {url!r}")
-    query = {
-        "protocol": str(_PROTOCOL),
-        "sdk": "python",
-        "auto_subscribe": "0",
-        "auto_subscribe_data_track": "0",
-        "adaptive_stream": "0",
-    }
-    return (base.with_scheme(scheme) / "rtc").with_query(query)
 
 
 def _now_ms() -> int:

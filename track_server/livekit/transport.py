@@ -1,7 +1,8 @@
 """The subscriber peer connection of a participant that wants no media.
 
 LiveKit removes a participant whose transport is not up in time. So ICE and DTLS come up, on aiortc's transports, and
-every offer is answered; there are no receivers and no data channels, and nothing is decoded.
+every offer is answered; there are no receivers, nothing is decoded, and there are no data channels unless they are
+wanted.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 from aiortc.sdp import candidate_from_sdp, candidate_to_sdp
 from livekit.protocol import rtc
 
+from track_server.livekit.datachannel import DataInbox, OnMessage
 from track_server.livekit.sdp import LocalEnd, Offer, idle_answer, parse_offer
 
 log = structlog.get_logger(__name__)
@@ -48,16 +50,25 @@ class SubscriberTransport:
 
     ``offer`` and ``trickle`` take what signalling brings, in order, without waiting; ``send`` carries the answers.
     Of ``ice_servers`` only TURN is used: a server that can be reached needs no STUN to learn our address, and LiveKit's
-    default list names public ones. Call ``start`` once; ``aclose`` may be called twice.
+    default list names public ones. ``on_data``: data channels are wanted; told of each reliable data message. The
+    transport is up once they are. Call ``start`` once; ``aclose`` may be called twice.
     """
 
-    def __init__(self, ice_servers: Iterable[rtc.ICEServer], send: SendRequest, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        ice_servers: Iterable[rtc.ICEServer],
+        send: SendRequest,
+        *,
+        timeout_s: float,
+        on_data: OnMessage | None = None,
+    ) -> None:
         self._send = send
         self._timeout_s = timeout_s
         self._gatherer = RTCIceGatherer(relays(ice_servers))
         self._ice = RTCIceTransport(self._gatherer)
         self._dtls = RTCDtlsTransport(self._ice, [RTCCertificate.generateCertificate()])
         self._dtls.on("statechange", self._on_dtls_state)
+        self._inbox = DataInbox(self._dtls, on_data) if on_data is not None else None
         self._signals: asyncio.Queue[rtc.SessionDescription | rtc.TrickleRequest] = asyncio.Queue()
         self._first_offer: asyncio.Future[Offer] = asyncio.get_running_loop().create_future()
         self._answers = 0
@@ -73,6 +84,11 @@ class SubscriberTransport:
     def connected(self) -> bool:
         """Whether the transport is up now."""
         return not self._failure and self._dtls.state == "connected"
+
+    @property
+    def behind_s(self) -> float:
+        """For how many seconds more data has come than is read."""
+        return self._inbox.behind_s if self._inbox is not None else 0.0
 
     async def wait_connected(self) -> None:
         """Return once the transport is up; raises TransportFailed at the latest after the timeout."""
@@ -127,7 +143,9 @@ class SubscriberTransport:
             raise ValueError("ICE restart is not supported")
         self._answers += 1
         answer = rtc.SessionDescription(
-            type="answer", sdp=idle_answer(offer, self._local_end(), version=self._answers), id=description.id
+            type="answer",
+            sdp=idle_answer(offer, self._local_end(), version=self._answers, data=self._inbox is not None),
+            id=description.id,
         )
         await self._send(rtc.SignalRequest(answer=answer))
         if not self._first_offer.done():
@@ -153,8 +171,12 @@ class SubscriberTransport:
                 if self._ice.state == "completed":
                     fingerprints = [RTCDtlsFingerprint(*fingerprint) for fingerprint in offer.fingerprints]
                     await self._dtls.start(RTCDtlsParameters(fingerprints))
+                if self._inbox is not None and self._dtls.state == "connected":
+                    await self._inbox.open()
         except TimeoutError:
             stage = "ICE" if self._ice.state != "completed" else "DTLS"
+            if self._dtls.state == "connected":
+                stage = "data channel"
             if not self._first_offer.done():
                 stage = "no offer from LiveKit;"
             await self._fail(f"{stage} not connected within {self._timeout_s:g} s")
@@ -199,6 +221,8 @@ class SubscriberTransport:
     async def _release(self) -> None:
         if self._gathering is not None:
             await asyncio.gather(self._gathering, return_exceptions=True)
+        if self._inbox is not None:
+            await self._inbox.aclose()
         if self._dtls.state == "connected":
             await self._dtls.stop()
             # stop() cancels aiortc's task and does not wait for it; the task's last act is to say "closed".

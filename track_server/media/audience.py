@@ -12,6 +12,7 @@ import structlog
 from livekit import rtc
 
 from track.media.v1.media_service_pb2 import SessionAudience, SessionDesired
+from track_server.pulse import Pulse
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ class AudienceTeller:
         self._guarded: frozenset[str] = frozenset()
         """The restricted publications of which LiveKit knows: they may be published now."""
         self._kick = asyncio.Event()
-        self._changed = asyncio.Event()
+        self._changed = Pulse()
 
     def want(self, desired: SessionDesired) -> None:
         """Takes over what the server says."""
@@ -134,8 +135,7 @@ class AudienceTeller:
         return True
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._changed.beat()
 
 
 def permissions_of(

@@ -20,11 +20,14 @@ from track.media.v1.media_service_pb2 import SessionTicket
 from track_server.lifetime import Tasks
 from track_server.logs import configure_logging
 from track_server.media.attachment import Channels
+from track_server.media.joins import Joins
 from track_server.media.pulling.session import PullSession
 from track_server.media.session import Session
 from track_server.media.wire import (
     LINE_LIMIT,
     Message,
+    Ping,
+    Pong,
     Ready,
     SessionLeaving,
     SessionOver,
@@ -40,7 +43,9 @@ from track_server.media.wire import (
 
 log = structlog.get_logger(__name__)
 
-_STOP_S: Final = 8.0
+_STOP_S: Final = 6.0
+_JOINS_S: Final = 2.0
+"""For what nobody wants any more, at the end. Both together are less than the worker waits."""
 
 
 class Child:
@@ -50,6 +55,7 @@ class Child:
         self._setup = setup
         self._writer = writer
         self._channels = Channels()
+        self._joins = Joins()
         self._sessions: dict[str, Session | PullSession] = {}
         self._tasks = Tasks()
 
@@ -68,6 +74,8 @@ class Child:
                     self._tasks.spawn(self._sessions[job_id].terminate(), name=f"terminate-{job_id}")
                 case WithdrawSession(job_id) if job_id in self._sessions:
                     self._sessions[job_id].withdraw()
+                case Ping():
+                    self._tell(Pong())
                 case Stop():
                     break
                 case _:
@@ -75,6 +83,7 @@ class Child:
         for session in self._sessions.values():
             session.stop()
         await self._tasks.settle(_STOP_S)
+        await self._joins.settle(_JOINS_S)
         await self._channels.aclose()
 
     def _begin(self, start: StartSession) -> None:
@@ -96,8 +105,8 @@ class Child:
             self._leaving(start.job_id, error)
 
         if ticket.HasField("pull"):
-            return PullSession(start, ticket, self._setup, leaving)
-        return Session(start, ticket, self._setup, self._channels, leaving)
+            return PullSession(start, ticket, self._setup, self._joins, leaving)
+        return Session(start, ticket, self._setup, self._channels, self._joins, leaving)
 
     async def _run(self, job_id: str, session: Session | PullSession) -> None:
         try:

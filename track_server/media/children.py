@@ -18,6 +18,8 @@ from track_server.media.settings import MediaSettings
 from track_server.media.wire import (
     LINE_LIMIT,
     Message,
+    Ping,
+    Pong,
     Ready,
     SessionLeaving,
     SessionOver,
@@ -39,6 +41,12 @@ _FIRST_DELAY_S: Final = 0.5
 _LAST_DELAY_S: Final = 30.0
 _STEADY_S: Final = 5.0
 """A child that lived so long neither failed to start nor died of its first session: there is no back-off."""
+_PING_S: Final = 1.0
+_SLOW: Final = 3
+"""So many pings unanswered: it gets no sessions until it answers. They are counted, and not the time since the last
+answer, which passes as well while this process itself is held up."""
+_HUNG: Final = 30
+"""So many: it never will. The server has long had its sessions hosted elsewhere."""
 _SPARE: Final = 2
 """Places that are kept in children that run: a child takes two seconds to start, and a session must not wait for it."""
 
@@ -54,8 +62,16 @@ class ChildProcess:
         """It gets no more sessions, and ends when it is empty."""
         self.ready = False
         self.pid = 0
+        self.unanswered = 0
+        """Pings since its last answer."""
+        self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._unsent: list[bytes] = []
+
+    @property
+    def slow(self) -> bool:
+        """Whether it does not get to what it is told."""
+        return self.unanswered >= _SLOW
 
     def has(self, session_id: str) -> bool:
         """Whether the session was given to it, and is not over."""
@@ -67,6 +83,11 @@ class ChildProcess:
             self._unsent.append(encode(message))
         elif not self._writer.is_closing():
             self._writer.write(encode(message))
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def run(self, setup: Setup, heard: Callable[[Message], None]) -> int:
         """Run the process to its end, and return its exit status (negative: the signal that killed it)."""
@@ -81,7 +102,7 @@ class ChildProcess:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        self.pid = process.pid
+        self.pid, self._process = process.pid, process
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         try:
             self._writer.write(b"".join([encode(setup), *self._unsent]))
@@ -127,16 +148,21 @@ class Children(Closing):
         self._children: set[ChildProcess] = set()
         self._tasks = Tasks()
         self._warm = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
         self._crashes = 0
         self._closing = False
 
     async def __aenter__(self) -> Self:
         self._keep_warm()
+        self._watching = asyncio.create_task(self._watch(), name="media-children-watch")
         return self
 
     async def aclose(self) -> None:
         """Stop all sessions and children. May be called twice."""
         self._closing = True
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         for child in self._children:
             child.tell(Stop())
         await self._tasks.settle(_STOP_S)
@@ -187,7 +213,7 @@ class Children(Closing):
 
     def _places(self, child: ChildProcess) -> int:
         """Sessions that it can still be given."""
-        if child.retired:
+        if child.retired or child.slow:
             return 0
         free = self._settings.sessions_per_child - len(child.sessions)
         return min(free, self._settings.sessions_before_recycling - child.served)
@@ -196,6 +222,9 @@ class Children(Closing):
         """Start children where too few places are left, so that the next session need not wait for one."""
         hosted = sum(len(child.sessions) for child in self._children)
         needed = max(1, min(_SPARE, self._settings.max_sessions - hosted))
+        # Where one is slow that has nothing to do, the machine is, and one more would make it slower.
+        if any(child.slow and not child.sessions for child in self._children):
+            return
         while not self._closing and sum(map(self._places, self._children)) < needed:
             self._begin()
 
@@ -217,11 +246,27 @@ class Children(Closing):
         finally:
             self._bury(child, status, time.monotonic() - born)
 
+    async def _watch(self) -> None:
+        """Asks the children whether they get to what they are told."""
+        while True:
+            await asyncio.sleep(_PING_S)
+            for child in [child for child in self._children if child.ready]:
+                if child.unanswered == _SLOW:
+                    log.warning("media_child_slow", pid=child.pid, sessions=len(child.sessions))
+                elif child.unanswered >= _HUNG:
+                    log.error("media_child_hangs", pid=child.pid, sessions=len(child.sessions))
+                    child.kill()
+                child.unanswered += 1
+                child.tell(Ping())
+            self._keep_warm()
+
     def _heard(self, child: ChildProcess, message: Message) -> None:
         match message:
             case Ready():
                 log.info("media_child_ready", pid=child.pid)
                 self._warm.set()
+            case Pong():
+                child.unanswered = 0
             case SessionLeaving(job_id, error):
                 self._leaving(job_id, error)
             case SessionOver(job_id) if job_id in child.sessions:

@@ -7,6 +7,7 @@ from livekit import rtc
 
 from track.media.v1.media_service_pb2 import SessionDesired, SessionTicket
 from track.v1.track_pb2 import TrackType
+from track_server.media.joins import Joins
 from track_server.media.options import track_type
 
 
@@ -37,8 +38,8 @@ class Entry:
         )
         return desired.encryption_key == self._key.result() and (self._ticket.stereo or not self._stereo)
 
-    async def connect(self, room: rtc.Room, url: str, token: str) -> None:
-        """Enter. Raises ConnectError."""
+    async def connect(self, joins: Joins, room: rtc.Room, url: str, token: str) -> None:
+        """Enter. Raises ConnectError. Cancelled: see Joins."""
         key = await asyncio.shield(self._key)
         if self._ticket.stereo:
             # Where it is needed alone: it would take a tenth of a child's start.
@@ -46,7 +47,7 @@ class Entry:
 
             relay = await self._stack.enter_async_context(SignalRelay(url, self._has_two_channels))
             url = relay.url
-        await room.connect(url, token, _options(key))
+        await joins.join(room, url, token, _options(key))
 
     def _has_two_channels(self, name: str) -> bool:
         return name in self._stereo

@@ -24,6 +24,7 @@ from track_server.durations import seconds_of
 from track_server.media.attachment import Attachment, Channels, ServerAwayError, SupersededError
 from track_server.media.carriers import take_away
 from track_server.media.entry import Entry
+from track_server.media.joins import Joins
 from track_server.media.measuring import Measuring
 from track_server.media.tracks import Tracks
 from track_server.media.wire import Setup, StartSession
@@ -54,10 +55,12 @@ class Session:
         ticket: SessionTicket,
         setup: Setup,
         channels: Channels,
+        joins: Joins,
         leaving: Callable[[str], None],
     ) -> None:
         """`leaving` is called before it leaves the room, with "" or why it failed."""
         self._start, self._ticket, self._setup = start, ticket, setup
+        self._joins = joins
         self._leaving = leaving
         self._chores: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -142,7 +145,7 @@ class Session:
             # Told so together with the ticket: joining might make a room anew that is deleted.
             return
         try:
-            await self._entry.connect(self._room, self._start.url or self._setup.url, self._start.token)
+            await self._entry.connect(self._joins, self._room, self._start.url or self._setup.url, self._start.token)
         except ConnectError as error:
             self._log.warning("session_join_failed", cause=str(error))
             self._end(SessionEndReason.SESSION_END_REASON_CONNECTION_LOST, "LiveKit did not let the session join")
@@ -159,10 +162,11 @@ class Session:
         if self._closing:
             await asyncio.wait(self._closing, timeout=_LEAVE_S)
         self._entry.give_up()
-        # A join that is under way cannot be stopped: cancelled, it would leave a participant behind.
+        # A join that is under way takes a moment more, or over a minute.
         await asyncio.wait([connecting], timeout=_LEAVE_S)
-        if self._room.isconnected():
-            await asyncio.wait([self._spawn(self._room.disconnect(), "session-leave")], timeout=_LEAVE_S)
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        await self._joins.leave(self._room)
 
     def _disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
         name = rtc.DisconnectReason.Name(reason)

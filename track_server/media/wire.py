@@ -61,6 +61,16 @@ class Stop:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ping:
+    """To the child: answer with Pong, as soon as you get to it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pong:
+    """From the child: the answer to Ping."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Ready:
     """From the child: the SDK is loaded."""
 
@@ -81,14 +91,24 @@ class SessionOver:
 
 
 Message = (
-    Setup | SignWith | StartSession | TerminateSession | WithdrawSession | Stop | Ready | SessionLeaving | SessionOver
+    Setup
+    | SignWith
+    | StartSession
+    | TerminateSession
+    | WithdrawSession
+    | Stop
+    | Ping
+    | Pong
+    | Ready
+    | SessionLeaving
+    | SessionOver
 )
 
 _MESSAGES: Final[dict[str, Any]] = {
     kind.__name__: kind
     for kind in (
-        *(Setup, SignWith, StartSession, TerminateSession, WithdrawSession, Stop),
-        *(Ready, SessionLeaving, SessionOver),
+        *(Setup, SignWith, StartSession, TerminateSession, WithdrawSession, Stop, Ping),
+        *(Pong, Ready, SessionLeaving, SessionOver),
     )
 }
 

@@ -13,12 +13,12 @@ from track.v1.track_pb2 import Participant, Track
 from track_server.errors import TrackError
 from track_server.lifetime import Closing, Tasks
 from track_server.livekit.api import LiveKitApi
-from track_server.metadata.followed import Followed
 from track_server.metadata.overwrites import Overwrites
 from track_server.metadata.publisher import Publisher
 from track_server.metadata.record import Desired
 from track_server.metadata.records import Records
 from track_server.metadata.showing import Showing
+from track_server.rooms.likeness import Followed
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 from track_server.rooms.standing import Standing

@@ -1,6 +1,8 @@
 """SetTrackMetadata, GetTrackMetadata and DeleteTrackMetadata."""
 
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 from google.protobuf import struct_pb2
@@ -25,12 +27,13 @@ from track_server.errors import EtagMismatch, PublicationEnded, PublicationNotFo
 from track_server.livekit.api import LiveKitApi
 from track_server.metadata.content import check_patch, merged, text_of
 from track_server.metadata.keeper import Keeper
-from track_server.metadata.record import NONE, RESTORE, Desired, Likeness, absent, new_etag, origin_of
+from track_server.metadata.record import NONE, RESTORE, Desired, absent, new_etag, origin_of
 from track_server.metadata.records import Publications, Records
 from track_server.metadata.rules import Rules, expected
 from track_server.metadata.showing import Showing
 from track_server.metadata.target import Target
 from track_server.metadata.view import View
+from track_server.rooms.likeness import Likeness
 from track_server.rooms.reading import look
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
@@ -76,14 +79,7 @@ class Metadata:
         InvalidField, SchemaViolation, LimitExceeded, StoreUnavailable.
         """
         async with self._rooms.watch(request.room) as live:
-            target = await self._target(live, request)
-            await self._access.require(principal, target.question(Permission.PERMISSION_WRITE_METADATA))
-            self._refuse_missing(target, request)
-            async with self._records.turn(request.room, self._key(target)):
-                target = await self._target(live, request)
-                self._refuse_missing(target, request)
-                known = self._known(target)
-                _compare(known, request.etag)
+            async with self._turn(principal, live, request) as (target, known):
                 desired = _changed(target, known, request)
                 await self._check(live, target, desired, request)
                 if request.validate_only:
@@ -118,14 +114,7 @@ class Metadata:
     ) -> DeleteTrackMetadataResponse:
         """Removes it, and waits until the publisher's attributes no longer have it. Raises as `set`."""
         async with self._rooms.watch(request.room) as live:
-            target = await self._target(live, request)
-            await self._access.require(principal, target.question(Permission.PERMISSION_WRITE_METADATA))
-            self._refuse_missing(target, request)
-            async with self._records.turn(request.room, self._key(target)):
-                target = await self._target(live, request)
-                self._refuse_missing(target, request)
-                known = self._known(target)
-                _compare(known, request.etag)
+            async with self._turn(principal, live, request) as (target, known):
                 before = self._message(live, target, known)
                 if request.validate_only:
                     return DeleteTrackMetadataResponse(metadata=before)
@@ -145,6 +134,25 @@ class Metadata:
             if seen:
                 answer.evidence = publication_pb2.EVIDENCE_ROOM
             return answer
+
+    @contextlib.asynccontextmanager
+    async def _turn(
+        self, principal: Principal, live: LiveRoom, request: SetTrackMetadataRequest | DeleteTrackMetadataRequest
+    ) -> AsyncIterator[tuple[Target, Desired | None]]:
+        """In the block nobody else changes the target's metadata: the target, and what is known of them.
+
+        Whoever may not, or names what is not there or another etag, is refused.
+        """
+        target = await self._target(live, request)
+        await self._access.require(principal, target.question(Permission.PERMISSION_WRITE_METADATA))
+        self._refuse_missing(target, request)
+        async with self._records.turn(request.room, self._key(target)):
+            # It may have gone while another's turn lasted.
+            target = await self._target(live, request)
+            self._refuse_missing(target, request)
+            known = self._known(target)
+            _compare(known, request.etag)
+            yield target, known
 
     async def _target(self, live: LiveRoom, request: AnyRequest) -> Target:
         if request.WhichOneof("target") == "publication_id":

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import orjson
 from google.protobuf import struct_pb2
@@ -11,34 +11,13 @@ from google.protobuf import struct_pb2
 from track.v1 import metadata_pb2
 from track.v1.metadata_pb2 import OverwritePolicy, TrackMetadata
 from track.v1.publication_pb2 import Publication
-from track.v1.track_pb2 import Track
 from track_server.metadata.content import plain, struct_of
+from track_server.rooms.likeness import Likeness
 
 RESTORE: Final = OverwritePolicy.OVERWRITE_POLICY_RESTORE
 NONE: Final = "0"
 """The etag of what is not there."""
 _ETAG_BYTES: Final = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """What a track has in common with the one that it comes back as."""
-
-    participant_identity: str
-    type: int
-    source: int
-    name: str
-
-    @classmethod
-    def of(cls, track: Track) -> Self:
-        """That of a track in the room."""
-        return cls(track.participant_identity, track.type, track.source, track.name)
-
-    @classmethod
-    def of_publication(cls, publication: Publication) -> Self:
-        """That of the track that it has, or will have."""
-        spec = publication.spec
-        return cls(publication.participant_identity, publication.type, spec.source, spec.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from google.protobuf import struct_pb2
 
 from track.v1.publication_pb2 import Publication, PublicationState
 from track.v1.track_pb2 import Track
-from track_server.metadata.record import Desired, Likeness, decoded, specified
+from track_server.metadata.record import Desired, decoded, specified
+from track_server.rooms.likeness import Likeness
 from track_server.store.records import RevisionConflict, Store, StoreError
 
 log = structlog.get_logger(__name__)

@@ -19,10 +19,10 @@ from track_server.lifetime import Closing, Tasks
 from track_server.livekit.api import LiveKitApi
 from track_server.moderation.alarms import Alarms
 from track_server.moderation.blocks import Blocks
-from track_server.moderation.lives import Lives
 from track_server.moderation.pace import Pace, Telling
 from track_server.moderation.rows import muted, row_of
 from track_server.rooms.causes import rule_cause
+from track_server.rooms.lives import Lives
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 from track_server.store.records import StoreError

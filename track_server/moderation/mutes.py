@@ -25,7 +25,6 @@ from track_server.errors import (
 from track_server.livekit.api import LiveKitApi
 from track_server.moderation.blocks import Blocks, Terms
 from track_server.moderation.enforcement import Enforcement
-from track_server.moderation.lives import Lives
 from track_server.moderation.selection import (
     Chosen,
     find_media,
@@ -37,6 +36,7 @@ from track_server.moderation.selection import (
 )
 from track_server.moderation.timed import TimedMutes
 from track_server.moderation.unmuting import Stalls, Unmuting, require_publishable
+from track_server.rooms.lives import Lives
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 

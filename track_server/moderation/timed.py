@@ -23,11 +23,11 @@ from track_server.lifetime import Closing, Tasks
 from track_server.moderation.alarms import Alarms
 from track_server.moderation.blocks import Blocks
 from track_server.moderation.enforcement import EXPIRY
-from track_server.moderation.lives import Lives
 from track_server.moderation.rows import muted, row_of
 from track_server.moderation.subjects import Subject
 from track_server.moderation.unmuting import Unmuting, require_publishable
 from track_server.rooms.causes import rule_cause
+from track_server.rooms.lives import Lives
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 from track_server.store.records import Store, StoreError

@@ -1,6 +1,5 @@
 """The book of publications: the one owner of their state, in memory and in the store."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -12,29 +11,36 @@ from track.v1.publication_pb2 import Publication, PublicationRoute
 from track_server.durations import seconds_of
 from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.secrets import secrets_of, shown, with_secrets
+from track_server.pulse import Pulse
+from track_server.store.copies import Copies, Copy
 from track_server.store.records import Store, StoreError
 
 log = structlog.get_logger(__name__)
 
 _KIND: Final = "publication"
 
+Listener = Callable[[Publication | None, Publication], None]
+"""Told of a change: what was before (None: nothing), and what is now."""
+
 
 class Book:
     """All publications of this server by id. Messages in it are never changed in place.
 
-    They are shown to whoever reads the room, so their secrets are kept apart from them. ``announce`` is told of every
-    change: what was before (None: nothing), and what is now.
+    They are shown to whoever reads the room, so their secrets are kept apart from them.
     """
 
-    def __init__(self, store: Store, announce: Callable[[Publication | None, Publication], None]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._announce = announce
+        self._listeners: list[Listener] = []
         self._publications: dict[str, Publication] = {}
         self._secrets: dict[str, Publication] = {}
         """Of those that have secrets."""
-        self._behind: dict[str, str] = {}
-        """Those whose record could not be written, with their rooms: they are tried again after the next write."""
-        self._changed = asyncio.Event()
+        self._records = Copies(store, _KIND, self._copy)
+        self._changed = Pulse()
+
+    def listen(self, listener: Listener) -> None:
+        """Tells ``listener`` of every change, those who listen longer first. It must neither wait nor raise."""
+        self._listeners.append(listener)
 
     async def load(self) -> None:
         """Reads what an earlier run left."""
@@ -90,17 +96,18 @@ class Book:
         if before != publication:
             self._purge()
             self._publications[publication.publication_id] = publication
-            self._announce(before, publication)
+            for listener in self._listeners:
+                listener(before, publication)
             self.wake()
-        elif publication.publication_id not in self._behind:
+        elif not self._records.behind(publication.publication_id):
             return
-        await self._write(publication.room, publication.publication_id)
+        await self._records.write(publication.room, publication.publication_id)
 
     async def rewrite(self, publication: Publication) -> None:
         """`save` of a publication with another spec. It is whole: secrets that are not in it are forgotten."""
         self._secrets.pop(publication.publication_id, None)
         # Where nothing but a secret differs, it looks the same.
-        self._behind[publication.publication_id] = publication.room
+        self._records.lag(publication.room, publication.publication_id)
         await self.save(publication)
 
     async def take(self, publication: Publication) -> None:
@@ -114,47 +121,22 @@ class Book:
         """Takes it out, as if it had never been. Raises StoreError; it is taken out all the same."""
         self._publications.pop(publication.publication_id, None)
         self._secrets.pop(publication.publication_id, None)
-        await self._write(publication.room, publication.publication_id)
+        await self._records.write(publication.room, publication.publication_id)
 
     def wake(self) -> None:
         """Lets those who wait in ``until`` look again."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._changed.beat()
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Waits until ``condition`` holds, at most ``timeout_s``; looks after each change. Says whether it holds."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not condition():
-                    await self._changed.wait()
-        except TimeoutError:
-            return condition()
-        return True
+        return await self._changed.until(condition, timeout_s)
 
-    async def _write(self, room: str, publication_id: str) -> None:
-        await self._write_one(room, publication_id)
-        for other, its_room in list(self._behind.items()):
-            try:
-                await self._write_one(its_room, other)
-            except StoreError:
-                return
-
-    async def _write_one(self, room: str, publication_id: str) -> None:
-        """Makes the record what is here."""
+    def _copy(self, publication_id: str) -> Copy | None:
         publication = self._publications.get(publication_id)
-        try:
-            if publication is None:
-                await self._store.delete(_KIND, room, publication_id)
-            else:
-                ends = publication.HasField("expire_time")
-                expire = seconds_of(publication.expire_time) if ends else None
-                body = self.whole(publication).SerializeToString()
-                await self._store.put(_KIND, room, publication_id, body, expire_time=expire)
-        except BaseException:
-            self._behind[publication_id] = room
-            raise
-        if self._publications.get(publication_id) is publication:
-            self._behind.pop(publication_id, None)
+        if publication is None:
+            return None
+        expire = seconds_of(publication.expire_time) if publication.HasField("expire_time") else None
+        return Copy(self.whole(publication).SerializeToString(), expire)
 
     def _purge(self) -> None:
         for publication_id in [key for key, found in self._publications.items() if _forgotten(found)]:

@@ -1,5 +1,7 @@
 """What one hosted participant carries: its publications, moved through their life cycle as worker and room tell."""
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +12,6 @@ from google.protobuf import duration_pb2
 from track.media.v1 import media_service_pb2 as media
 from track.v1 import error_pb2, publication_pb2
 from track.v1.publication_pb2 import Publication, PublicationEndCause
-from track.v1.track_pb2 import Track
 from track_server.errors import LimitExceeded, PublishFailed, TrackError
 from track_server.mediachange import digest
 from track_server.publishing import attempts, lifecycle
@@ -19,16 +20,13 @@ from track_server.publishing.entering import encryption_key
 from track_server.publishing.lifecycle import ENDED, LIVE, PENDING, RESTARTING, STARTING
 from track_server.publishing.progress import has_sid, was_live
 from track_server.publishing.retries import Retries
+from track_server.publishing.sightings import VANISHED_GRACE_S, Sightings
 from track_server.publishing.takeovers import Takeover, Takeovers
 from track_server.rooms.model import Binding
 from track_server.rooms.permissions import may_publish
 from track_server.rooms.room import LiveRoom, now
 
 log = structlog.get_logger(__name__)
-
-VANISHED_GRACE_S: Final = 2.0
-"""LiveKit tells of a track that vanished before the worker tells under which SID it came back."""
-
 
 _UNSEEN: Final = PublishFailed("LiveKit does not show the track: it takes no media of it")
 
@@ -59,11 +57,7 @@ class Carried:
         self._push_source = push_source
         self._retries = Retries(changed)
         self.takeovers = Takeovers(self._retries)
-        self._shown: set[str] = set()
-        """SIDs that were in the room."""
-        self._vanished_at: dict[str, float] = {}
-        self._mutes: dict[str, dict[str, bool]] = {}
-        """Of each publication, whether its tracks were muted when they were looked at last, by SID."""
+        self._sightings = Sightings()
 
     def wanted(self) -> list[Publication]:
         """Those to be published now, oldest first."""
@@ -201,8 +195,7 @@ class Carried:
     async def _published(self, publication: Publication, track_sid: str) -> None:
         if publication.state in (PENDING, RESTARTING):
             publication = lifecycle.move(publication, STARTING, now())
-        # That another SID was missed says nothing of this one.
-        self._vanished_at.pop(publication.publication_id, None)
+        self._sightings.moved(publication.publication_id)
         if track_sid:
             self._bind(publication, track_sid)
         await self._book.take(attempts.with_condition(lifecycle.live(publication, track_sid, now())))
@@ -220,7 +213,7 @@ class Carried:
             return
         publication, pause_s = again
         log.info("publishing_again", publication_id=publication.publication_id, reason=problem.message, pause_s=pause_s)
-        await self._book.take(lifecycle.troubled(_begun_anew(publication, problem.message), problem))
+        await self._book.take(lifecycle.troubled(lifecycle.begun_anew(publication, now(), problem.message), problem))
         self._retries.again(publication.publication_id, pause_s)
 
     async def _end(
@@ -233,20 +226,28 @@ class Carried:
 
     # What the room tells.
 
-    def bind_all(self) -> None:
-        """Tells the live room which of its tracks are ours."""
+    async def follow(self, live: LiveRoom) -> None:
+        """Takes over what happens to the tracks in the room, until it is closed."""
         for publication in self.wanted():
             if publication.track_sid:
                 self._bind(publication, publication.track_sid)
+        loop = asyncio.get_running_loop()
+        while not live.closed:
+            version = live.version
+            waiting = await self._compare(live, loop.time())
+            if version != live.version or live.closed:
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(VANISHED_GRACE_S / 4 if waiting else None):
+                    await live.log.changed()
 
     def _bind(self, publication: Publication, track_sid: str) -> None:
         if self.live is not None:
             self.live.bind(track_sid, Binding(publication.publication_id))
 
-    async def compare(self, live: LiveRoom, at: float) -> bool:
-        """Takes over mutes, and finds tracks that LiveKit took away without a word to the worker.
-
-        ``at``: the time in seconds. Says whether a missing track is given a little time, so that another look is due.
+    async def _compare(self, live: LiveRoom, at: float) -> bool:
+        """Takes over mutes, and finds tracks that LiveKit took away without a word to the worker. Says whether a
+        missing track is given a little time, so that another look is due.
         """
         waiting = False
         for publication in self.wanted():
@@ -260,11 +261,7 @@ class Carried:
                 # While the old one is there, whoever has it replaced says how long the new one is waited for.
                 waiting |= old is None and await self._missing(live, publication, at)
                 continue
-            self._vanished_at.pop(publication.publication_id, None)
-            self._shown.add(track.sid)
-            # Whoever mutes one of two means the publication; the worker mutes the other one alike, a moment later.
-            muted = track.muted if old is None else self._muted_since(publication, old, track)
-            self._mutes[publication.publication_id] = {one.sid: one.muted for one in (old, track) if one is not None}
+            muted = self._sightings.muted(publication, track, old)
             # While it stalls the track is muted for that, not by anybody.
             stalled = publication.degraded == publication_pb2.DEGRADED_REASON_STALLED
             if muted != publication.muted and not stalled:
@@ -273,35 +270,20 @@ class Carried:
                     self._changed()
         return waiting
 
-    def _muted_since(self, publication: Publication, old: Track, new: Track) -> bool:
-        """Whether it is muted, where one of its tracks was muted, or unmuted, since they were looked at last."""
-        before = self._mutes.get(publication.publication_id, {})
-        if before.get(old.sid, publication.muted) != old.muted:
-            return old.muted
-        return new.muted if before.get(new.sid, new.muted) != new.muted else publication.muted
-
     async def _missing(self, live: LiveRoom, publication: Publication, at: float) -> bool:
         participant = live.model.participants.get(self._identity)
         if participant is not None and not may_publish(participant, publication.type, publication.spec.source):
             await self._end(publication, publication_pb2.PUBLICATION_END_CAUSE_PERMISSION_REVOKED)
             return False
-        if at - self._vanished_at.setdefault(publication.publication_id, at) < VANISHED_GRACE_S:
+        if not self._sightings.vanished(publication, at):
             return True
-        del self._vanished_at[publication.publication_id]
-        if publication.track_sid not in self._shown:
+        if not self._sightings.shown(publication.track_sid):
             await self._failed(publication, _UNSEEN.problem(), seen=False)
         else:
             self.takeovers.end(publication.publication_id)
-            await self._book.take(_begun_anew(publication, "the track vanished from the room"))
+            await self._book.take(lifecycle.begun_anew(publication, now(), "the track vanished from the room"))
             self._retries.again(publication.publication_id)
         return False
-
-
-def _begun_anew(publication: Publication, why: str) -> Publication:
-    """STARTING, also where it was LIVE."""
-    if publication.state != LIVE:
-        return publication
-    return lifecycle.move(lifecycle.move(publication, RESTARTING, now(), why), STARTING, now())
 
 
 def _unknown_failure() -> error_pb2.Problem:

@@ -11,6 +11,7 @@ from track_server.errors import LiveKitUnavailable
 from track_server.flow import Flow, gap_ms
 from track_server.lifetime import Closing, Tasks
 from track_server.livekit.debug import DebugView, DownTrack
+from track_server.pulse import Pulse
 
 _PREPARE_S: Final = 0.5
 """Statistics come five times a second, and pictures more often."""
@@ -81,7 +82,7 @@ class GapWatch(Closing):
         self._room = room
         self._watcher_identity = watcher_identity
         self._tasks = Tasks()
-        self._looked = asyncio.Event()
+        self._looked = Pulse()
 
     @property
     def sees(self) -> bool:
@@ -108,13 +109,7 @@ class GapWatch(Closing):
 
     async def until_received(self, timeout_s: float) -> bool:
         """Waits until everybody that receives the old track was sent the new one; says whether that was seen."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self.gaps.waiting:
-                    await self._looked.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await self._looked.until(lambda: not self.gaps.waiting, timeout_s)
 
     def measured(self, publisher_ms: float | None) -> MediaGap | None:
         """What was found; None: nothing."""
@@ -134,5 +129,4 @@ class GapWatch(Closing):
         others = [copy for copy in down if copy.subscriber_identity != self._watcher_identity]
         self.gaps.look(others, time.monotonic())
         self.down = {(copy.track_sid, copy.subscriber_identity): copy for copy in others}
-        self._looked.set()
-        self._looked = asyncio.Event()
+        self._looked.beat()

@@ -64,6 +64,13 @@ def passed(before: Publication | None, after: Publication) -> list[Publication]:
     return [*between, after]
 
 
+def begun_anew(publication: Publication, now: timestamp_pb2.Timestamp, detail: str) -> Publication:
+    """STARTING, also where it was LIVE: then that it is RESTARTING, and why, is among its moves."""
+    if publication.state != LIVE:
+        return publication
+    return move(move(publication, RESTARTING, now, detail), STARTING, now)
+
+
 def live(publication: Publication, track_sid: str, now: timestamp_pb2.Timestamp) -> Publication:
     """In the room as ``track_sid``. A publication that is LIVE already gets a new SID in its lineage.
 

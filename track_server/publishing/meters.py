@@ -1,12 +1,12 @@
 """What hosted sessions send, looked at closely for a while."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from track.media.v1.media_service_pb2 import HostedTrackStats, SessionStats
 from track.v1.publication_pb2 import Publication
+from track_server.pulse import Pulse
 
 INTERVAL_S: Final = 0.2
 
@@ -16,21 +16,16 @@ class Meter:
 
     def __init__(self) -> None:
         self.latest: HostedTrackStats | None = None
-        self._came = asyncio.Event()
+        self._came = Pulse()
 
     def take(self, stats: HostedTrackStats) -> None:
         """The newest."""
         self.latest = stats
-        self._came.set()
-        self._came = asyncio.Event()
+        self._came.beat()
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Waits until it holds, at most so long; looks whenever statistics come. Says whether it holds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while not condition():
-                    await self._came.wait()
-        return condition()
+        return await self._came.until(condition, timeout_s)
 
     @property
     def sent(self) -> tuple[str, int]:

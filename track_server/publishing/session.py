@@ -18,7 +18,7 @@ from track_server.durations import duration_of
 from track_server.errors import IdentityInUse, LiveKitUnavailable, PublicationEnded, RoomNotFound, TrackError
 from track_server.publishing.attachment import Attachment
 from track_server.publishing.audience import Audience, Telling
-from track_server.publishing.carried import VANISHED_GRACE_S, Carried
+from track_server.publishing.carried import Carried
 from track_server.publishing.entering import with_stereo
 from track_server.publishing.ids import hosted, session_id
 from track_server.publishing.lifecycle import LIVE
@@ -150,17 +150,7 @@ class HostedSession:
             await asyncio.gather(guard, return_exceptions=True)
 
     async def _guard(self, live: LiveRoom) -> None:
-        """Follows the room."""
-        self.carried.bind_all()
-        loop = asyncio.get_running_loop()
-        while not live.closed:
-            version = live.version
-            waiting = await self.carried.compare(live, loop.time())
-            if version != live.version or live.closed:
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(VANISHED_GRACE_S / 4 if waiting else None):
-                    await live.log.changed()
+        await self.carried.follow(live)
         self._kick.set()
 
     async def _refuse_foreign(self, live: LiveRoom) -> None:

@@ -21,6 +21,8 @@ from track_server.limits.counts import Counts
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.tokens import TokenMint
 from track_server.localsocket.socket import LocalSocket
+from track_server.private_tracks.admission import Admission
+from track_server.private_tracks.restrictions import Restrictions
 from track_server.publishing.book import Book
 from track_server.publishing.placement import OwnWorkers
 from track_server.pulling.carrier import Carrier
@@ -29,8 +31,6 @@ from track_server.pulling.stream import PullStream
 from track_server.pulling.wanted import refuse_contradictions
 from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
-from track_server.subscription.admission import Admission
-from track_server.subscription.restrictions import Restrictions
 
 IDENTITY_PREFIX: Final = "track-pull-"
 """With which the identities of the hidden participants begin."""
@@ -89,8 +89,8 @@ class Pulls(Closing):
         """Serialised PullMediaResponses, until the track has ended, or nobody reads any more.
 
         Raises InvalidField, InvalidOptions, RoomNotFound, ParticipantNotFound, TrackNotFound, PublicationNotFound,
-        PublicationEnded, NotForDataTracks, PermissionDenied, TargetPermission, EncryptionKeyNeeded, LimitExceeded,
-        WorkerUnavailable.
+        PublicationEnded, NotForDataTracks, PermissionDenied, TargetPermission, EncryptionKeyNeeded, NotSupported,
+        LimitExceeded, WorkerUnavailable.
         """
         refuse_contradictions(request)
         behalf = request.participant_identity or principal.identity

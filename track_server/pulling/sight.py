@@ -17,13 +17,14 @@ from track_server.errors import (
     TargetPermission,
     TrackError,
 )
+from track_server.private_tracks.restrictions import Restrictions
 from track_server.publishing.book import Book
 from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.spec.kinds import are_messages
 from track_server.pulling import wanted
+from track_server.pulling.layer import refuse_missing_layer
 from track_server.rooms.reading import find_track
 from track_server.rooms.room import LiveRoom
-from track_server.subscription.restrictions import Restrictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,8 @@ class Prospect:
 
     def check(self, principal: Principal, *, admin: bool) -> None:
         """Raises what is wrong with the request now that the principal may ask: TrackNotFound, PublicationNotFound,
-        PublicationEnded, InvalidOptions, InvalidField, NotForDataTracks, EncryptionKeyNeeded, and PermissionDenied or
-        TargetPermission where the participant may not subscribe.
+        PublicationEnded, InvalidOptions, InvalidField, NotForDataTracks, EncryptionKeyNeeded, NotSupported, and
+        PermissionDenied or TargetPermission where the participant may not subscribe.
         """
         request, publication = self.request, self.publication
         if request.publication_id:
@@ -135,6 +136,8 @@ class Prospect:
             self._restrictions.refuse(track, subscriber, itself=itself, field="participant_identity")
         for found in filter(None, tracks):
             wanted.refuse_without_key(request, found)
+        if request.HasField("settings") and self.track is not None:
+            refuse_missing_layer(request, self.track)
 
     def look(self) -> Sight:
         """How it is now. While LiveKit is away, as it was before."""

@@ -5,6 +5,8 @@ from track.v1 import track_pb2
 from track.v1.pull_pb2 import PullContainer, PullMediaRequest
 from track_server.durations import seconds_of
 from track_server.errors import EncryptionKeyNeeded, InvalidField, InvalidOptions, NotForDataTracks
+from track_server.pulling.layer import layer_of, refuse_settings
+from track_server.subscription.layers.video import message_quality
 
 _AUDIO, _VIDEO, _DATA = track_pb2.TRACK_TYPE_AUDIO, track_pb2.TRACK_TYPE_VIDEO, track_pb2.TRACK_TYPE_DATA
 _MATROSKA = PullContainer.PULL_CONTAINER_MATROSKA
@@ -28,6 +30,7 @@ def refuse_contradictions(request: PullMediaRequest) -> None:
 
 def refuse_format(request: PullMediaRequest, kind: track_pb2.TrackType.ValueType) -> None:
     """Raises InvalidOptions, NotForDataTracks where a track of that kind cannot be had as is asked for."""
+    refuse_settings(request, kind)
     if kind == _DATA and request.container:
         raise NotForDataTracks("a data track can be pulled as frames only", field="container")
     if kind == _VIDEO and request.container not in (0, _MATROSKA):
@@ -69,6 +72,15 @@ def desired(
         heard = sound if sound is not None else track
         result.channels = request.frames.channels or (2 if heard.stereo and request.container else 1)
         result.width, result.height = track.width & ~1, track.height & ~1
+    if track.type == _VIDEO and request.HasField("settings"):
+        layer = layer_of(request, track)
+        if layer is None:
+            # Another track of the publication, which does not have it.
+            result.track_sid = ""
+        else:
+            result.quality = message_quality(layer.quality)
+            if first is None:
+                result.width, result.height = (layer.width or 0) & ~1, (layer.height or 0) & ~1
     if request.container:
         result.container = request.container
     else:

@@ -12,6 +12,7 @@ from track.media.v1.media_service_pb2 import SessionStats
 from track.v1.quality_pb2 import GetQualityReportResponse, StreamQualityReportsResponse, TrackQualityReport
 from track.v1.track_pb2 import FRESHNESS_SOURCE_WATCHED, TRACK_TYPE_DATA, Track
 from track_server.lifetime import Closing
+from track_server.pulse import Pulse
 from track_server.quality.broadcast import Broadcast
 from track_server.quality.clock import Clock, Moment, SystemClock
 from track_server.quality.counters import HISTORY_S, History
@@ -45,7 +46,7 @@ class Quality(Closing):
         self._broadcast = Broadcast(self._build, self._demand, self._clock)
         self._histories: OrderedDict[str, History] = OrderedDict()
         """By publication id, the one that was heard of last at the end."""
-        self._recorded = asyncio.Event()
+        self._recorded = Pulse()
 
     async def aclose(self) -> None:
         """Ends all streams with Draining. May be called twice."""
@@ -63,8 +64,7 @@ class Quality(Closing):
             self._histories.move_to_end(track.publication_id)
         while self._histories and arrival_s - next(iter(self._histories.values())).arrival_s > HISTORY_S:
             self._histories.popitem(last=False)
-        recorded, self._recorded = self._recorded, asyncio.Event()
-        recorded.set()
+        self._recorded.beat()
 
     def interrupt(self, publication_id: str) -> None:
         """Ends the window of a publication: it was muted or unmuted, so that numbers before and after do not mix."""

@@ -21,6 +21,12 @@ PRIVATE_TRACK: Final = "private_track"
 """Rule: who may not subscribe to a track is unsubscribed."""
 SUBSCRIPTIONS_CARRIED: Final = "subscriptions_carried"
 """Rule: who was subscribed to a publication's track is subscribed to the one that comes after it."""
+SUBSCRIPTION_POLICY: Final = "subscription_policy"
+"""Rule: subscriptions are as the policies say."""
+SUBSCRIPTION_CHOICE: Final = "subscription_choice"
+"""Rule: subscriptions are as a call of UpdateSubscriptions chose, also after a reconnect."""
+SUBSCRIPTION_GIVEN_BACK: Final = "subscription_given_back"
+"""Rule: what a policy or a choice took away is subscribed again once they are gone."""
 
 
 def rule_cause(rule: str, reason: str = "") -> event_pb2.EventCause:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from track_server.errors import InvalidCursor
-from track_server.store.records import RevisionConflict, Store, StoreError
+from track_server.store.records import Store
+from track_server.store.secrets import kept_secret
 
 _TEXT: Final = re.compile(r"([0-9a-f]{12})([0-9a-f]{12})?-([0-9]{1,18})")
 _SEAL_BYTES: Final = 6
@@ -50,18 +51,7 @@ class Seal:
     @classmethod
     async def of(cls, store: Store) -> Self:
         """With the store's secret, made where there is none. Raises StoreError."""
-        record = await store.get(_KIND, "", _KEY)
-        if record is None:
-            secret = secrets.token_bytes(_SECRET_BYTES)
-            try:
-                await store.put(_KIND, "", _KEY, secret, expected_revision=0)
-            except RevisionConflict:
-                record = await store.get(_KIND, "", _KEY)
-            else:
-                return cls(secret)
-        if record is None:
-            raise StoreError("the store lost the secret of cursors while it was read; start the server again")
-        return cls(record.body)
+        return cls(await kept_secret(store, _KIND, _KEY, lambda: secrets.token_bytes(_SECRET_BYTES)))
 
     def text(self, room: str, cursor: Cursor) -> str:
         """The cursor as callers get it."""

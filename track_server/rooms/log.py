@@ -1,12 +1,12 @@
 """The newest messages of a watched room, in memory: bounded by number and size, over all epochs of the watch."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from track.v1 import event_pb2
+from track_server.pulse import Pulse
 from track_server.rooms.cursor import Cursor, Seal
 
 MAX_BYTES: Final = 16 << 20
@@ -104,7 +104,7 @@ class EventLog:
         self._dropped = 0
         self._epochs: dict[str, _Epoch] = {}
         self._cursor: Cursor | None = None
-        self._grown = asyncio.Event()
+        self._grown = Pulse()
 
     @property
     def cursor(self) -> Cursor:
@@ -156,12 +156,15 @@ class EventLog:
 
     def wake(self) -> None:
         """Wakes those who wait in ``changed``."""
-        self._grown.set()
-        self._grown = asyncio.Event()
+        self._grown.beat()
 
     async def changed(self) -> None:
         """Returns at the next message or wake."""
         await self._grown.wait()
+
+    async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Waits until ``condition`` holds, at most ``timeout_s``; looks when ``changed`` does. Says whether it does."""
+        return await self._grown.until(condition, timeout_s)
 
     def _add(self, message: Message) -> None:
         self._messages.append(message)

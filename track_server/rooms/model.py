@@ -44,6 +44,8 @@ class RoomModel:
         self.participants: dict[str, track_pb2.Participant] = {}
         self.tracks: dict[str, track_pb2.Track] = {}
         self.qualities: dict[str, event_pb2.ParticipantQuality] = {}
+        self.connected: set[str] = set()
+        """SIDs of the participants whose connection is up. LiveKit subscribes them to what there is at that moment."""
         self._sids: dict[str, set[str]] = {}
         """Track SIDs by publisher."""
         self._encoded: dict[str, bytes] = {}
@@ -146,6 +148,10 @@ class RoomModel:
         self.version += 1
         return [event_pb2.RoomEvent(time=now, track_updated=bound)]
 
+    def identity_of(self, participant_sid: str) -> str | None:
+        """Who that is; None where it is not in the room, or hidden."""
+        return self._identities.get(participant_sid)
+
     def tracks_of(self, identity: str) -> list[track_pb2.Track]:
         """The tracks of that participant, by SID."""
         return [self.tracks[sid] for sid in sorted(self._sids.get(identity, ()))]
@@ -167,6 +173,8 @@ class RoomModel:
         elif before != after:
             events.append(event_pb2.RoomEvent(time=now, participant_updated=after))
         self.participants[info.identity] = after
+        if info.state == models.ParticipantInfo.ACTIVE:
+            self.connected.add(info.sid)
         events += self._take_tracks(info, now)
         self.version += len(events)
         return events
@@ -204,6 +212,7 @@ class RoomModel:
         gone.disconnect_reason = reason
         self.qualities.pop(identity, None)
         self._identities.pop(gone.sid, None)
+        self.connected.discard(gone.sid)
         self._versions.pop(gone.sid, None)
         self.version += 1
         return [*events, event_pb2.RoomEvent(time=now, participant_left=gone)]

@@ -14,6 +14,7 @@ from track_server.rooms.causes import Causes
 from track_server.rooms.keyframes import Keyframes
 from track_server.rooms.log import EventLog
 from track_server.rooms.model import Binding, Describe, RoomModel, undescribed
+from track_server.rooms.speaking import Speaking
 
 WATCHED = track_pb2.FRESHNESS_SOURCE_WATCHED
 POLLED = track_pb2.FRESHNESS_SOURCE_POLLED
@@ -62,8 +63,10 @@ class Glance:
 class LiveRoom:
     """One watched room. Its methods are called on the event loop and never wait, except ``ready`` and ``until``.
 
-    ``on_event``: told of LiveKit's changes, with the room's name, once they are in the model. ``contributions``: fill
+    ``on_event``: told of LiveKit's changes, with the room's name, once they are in the model; of each new score of a
+    participant too, which is no event of the room. ``contributions``: fill
     in what the capabilities know in a snapshot. ``log``: its own, where another one than of ``max_events`` is wanted.
+    ``on_speech``: told with the room's name when who spoke last is another one.
     """
 
     def __init__(
@@ -75,11 +78,15 @@ class LiveRoom:
         *,
         contributions: Sequence[Contribution] = (),
         log: EventLog | None = None,
+        on_speech: Callable[[str], None] | None = None,
     ) -> None:
         self.name = name
         self._on_event = on_event
+        self._on_speech = on_speech
         self._contributions = contributions
         self.model = RoomModel(name, describe)
+        self.speaking = Speaking()
+        """Who speaks. Nobody is heard while the room is polled."""
         self.log = log or EventLog(max_events, room=name)
         self.closed = False
         self.watcher_identity = ""
@@ -152,13 +159,7 @@ class LiveRoom:
 
     async def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Waits until ``condition`` holds, at most ``timeout_s``; looks after each change. Says whether it holds."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not condition():
-                    await self.log.changed()
-        except TimeoutError:
-            return condition()
-        return True
+        return await self.log.until(condition, timeout_s)
 
     async def wait_closed(self) -> None:
         """Returns when LiveKit closed the room."""
@@ -199,14 +200,31 @@ class LiveRoom:
         self._publish(self.model.settle(room, now()))
 
     def rate(self, updates: Iterable[rtc.ConnectionQualityInfo]) -> None:
-        """LiveKit rated some participants."""
-        self._publish(self.model.rate(updates, now()))
+        """LiveKit rated some participants. The log has changes of the level, listeners are told of the score too."""
+        before = dict(self.model.qualities)
+        events = self.model.rate(updates, now())
+        self._publish(events)
+        told = {event.quality_changed.participant_identity for event in events}
+        for identity, rated in self.model.qualities.items():
+            known = before.get(identity)
+            if not self.closed and known is not None and known.score != rated.score and identity not in told:
+                self._on_event(self.name, event_pb2.RoomEvent(time=rated.measure_time, quality_changed=rated))
+
+    def hear(self, speakers: Iterable[models.SpeakerInfo]) -> None:
+        """LiveKit told how loud some participants are."""
+        named = [(self.model.identity_of(each.sid), each.level if each.active else 0.0) for each in speakers]
+        self._spoke(self.speaking.hear([(who, level) for who, level in named if who is not None], time.monotonic()))
+
+    def _spoke(self, anew: bool) -> None:
+        if anew and self._on_speech is not None and not self.closed:
+            self._on_speech(self.name)
 
     def lost(self) -> None:
         """The connection to LiveKit is gone."""
         if self._source != DISCONNECTED:
             self._source, self._as_of = DISCONNECTED, now()
             self.log.append(event_pb2.RoomEvent(time=self._as_of, freshness_changed=self.freshness()))
+            self._spoke(self.speaking.hush(time.monotonic()))
 
     def close(self, reason: str) -> None:
         """LiveKit closed the room."""
@@ -267,4 +285,7 @@ class LiveRoom:
 
     def _tell(self, events: Iterable[event_pb2.RoomEvent]) -> None:
         for event in events:
+            if event.HasField("participant_left"):
+                # LiveKit does not tell that it is silent.
+                self._spoke(self.speaking.hush(time.monotonic(), event.participant_left.identity))
             self._on_event(self.name, event)

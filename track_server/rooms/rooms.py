@@ -63,6 +63,7 @@ class Rooms(Closing):
         self._transport_timeout_s = transport_timeout_s
         self._watched: dict[str, _Watched] = {}
         self._listeners: list[Listener] = []
+        self._hearers: list[Callable[[str], None]] = []
         self._contributions: list[Contribution] = []
         self._describe: Describe = undescribed
         self._tasks = Tasks()
@@ -100,6 +101,10 @@ class Rooms(Closing):
     def listen(self, listener: Listener) -> None:
         """Tells ``listener`` of LiveKit's changes in watched rooms. It must neither wait nor raise."""
         self._listeners.append(listener)
+
+    def hear(self, hearer: Callable[[str], None]) -> None:
+        """Tells ``hearer`` in which watched room those who spoke last are others. It must neither wait nor raise."""
+        self._hearers.append(hearer)
 
     def describe_with(self, describe: Describe) -> None:
         """From now on metadata of tracks comes from there."""
@@ -187,6 +192,7 @@ class Rooms(Closing):
             self._describe_now,
             contributions=self._contributions,
             log=events,
+            on_speech=self._heard,
         )
 
     def _describe_now(self, track: track_pb2.Track) -> struct_pb2.Struct | None:
@@ -195,6 +201,10 @@ class Rooms(Closing):
     def _tell(self, name: str, event: event_pb2.RoomEvent) -> None:
         for listener in self._listeners:
             listener(name, event)
+
+    def _heard(self, name: str) -> None:
+        for hearer in self._hearers:
+            hearer(name)
 
     def _release(self, watched: _Watched) -> None:
         if watched.users or self._watched.get(watched.room.name) is not watched:

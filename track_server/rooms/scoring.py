@@ -1,4 +1,4 @@
-"""Which tracks the watcher subscribes to, disabled, so that LiveKit tells it the quality of every publisher."""
+"""Which tracks the watcher subscribes to, disabled, so that LiveKit tells it every publisher's quality and speech."""
 
 from collections.abc import Iterable
 

@@ -152,13 +152,15 @@ class Watcher:
                         self._room.settle(response.room_update.room)
                     case "connection_quality":
                         self._room.rate(response.connection_quality.updates)
+                    case "speakers_changed":
+                        self._room.hear(response.speakers_changed.speakers)
                     case _:
                         pass
         finally:
             self._room.keyframes = None
 
     async def _score(self, connection: SignalConnection, identities: Iterable[str], scored: dict[str, str]) -> None:
-        """Keeps one disabled subscription a publisher, for which LiveKit sends that publisher's quality."""
+        """Keeps one disabled subscription a publisher, for which LiveKit sends its quality, and whether it speaks."""
         sids = choose(self._room.model, identities, scored)
         if not sids:
             return

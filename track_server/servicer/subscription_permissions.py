@@ -7,7 +7,7 @@ from track.v1.track_service_pb2_grpc import TrackServiceServicer
 from track_server.access.causes import cause_of
 from track_server.deadline import Deadline
 from track_server.interceptors.context import current_call
-from track_server.subscription.permissions import SubscriptionPermissions
+from track_server.private_tracks.permissions import SubscriptionPermissions
 
 
 class TrackSubscriptionPermissions(TrackServiceServicer):

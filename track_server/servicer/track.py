@@ -13,6 +13,7 @@ from track_server.moderation.asking import Questions
 from track_server.moderation.lifting import Lifting
 from track_server.moderation.mutes import Mutes
 from track_server.moderation.unpublishing import Unpublishing
+from track_server.private_tracks.permissions import SubscriptionPermissions
 from track_server.publishing.publishing import Publishing
 from track_server.publishing.push.pushes import Pushes
 from track_server.publishing.restarting.restarts import Restarts
@@ -25,18 +26,25 @@ from track_server.rooms.watching import Watching
 from track_server.servicer.audit import AuditEntries
 from track_server.servicer.egress import TrackRecordings
 from track_server.servicer.events import Events
+from track_server.servicer.focus import Focusing
 from track_server.servicer.metadata import TrackMetadata
 from track_server.servicer.moderation import Moderation
 from track_server.servicer.publications import Publications
 from track_server.servicer.pulls import TrackPulls
 from track_server.servicer.quality import QualityReports
 from track_server.servicer.server_info import ServerInformation
+from track_server.servicer.subscriber_states import SubscriberReports
 from track_server.servicer.subscription_permissions import TrackSubscriptionPermissions
+from track_server.servicer.subscription_policies import SubscriptionPolicies
 from track_server.servicer.subscriptions import Subscriptions
 from track_server.servicer.tokens import OperationTokens
 from track_server.servicer.tracks import Tracks
 from track_server.servicer.webhooks import WebhookSubscriptions
-from track_server.subscription.permissions import SubscriptionPermissions
+from track_server.subscription.explaining.explaining import Explaining
+from track_server.subscription.focus.requests import FocusRequests
+from track_server.subscription.listing import SubscriptionListing
+from track_server.subscription.policies.requests import PolicyRequests
+from track_server.subscription.states.reporting import StateReporting
 from track_server.subscription.updates import SubscriptionUpdates
 from track_server.webhooks.webhooks import Webhooks
 
@@ -48,6 +56,9 @@ class TrackService(
     Moderation,
     TrackMetadata,
     Subscriptions,
+    SubscriberReports,
+    SubscriptionPolicies,
+    Focusing,
     TrackSubscriptionPermissions,
     TrackRecordings,
     WebhookSubscriptions,
@@ -75,7 +86,12 @@ class TrackService(
         lifting: Lifting,
         questions: Questions,
         subscriptions: SubscriptionUpdates,
+        subscription_listing: SubscriptionListing,
         subscription_permissions: SubscriptionPermissions,
+        subscription_policies: PolicyRequests,
+        explaining: Explaining,
+        focus: FocusRequests,
+        state_reporting: StateReporting,
         track_tokens: TrackTokens,
         metadata: Metadata,
         schemas: SchemaPolicies,
@@ -103,7 +119,12 @@ class TrackService(
         self.lifting = lifting
         self.questions = questions
         self.subscriptions = subscriptions
+        self.subscription_listing = subscription_listing
         self.subscription_permissions = subscription_permissions
+        self.subscription_policies = subscription_policies
+        self.explaining = explaining
+        self.focus = focus
+        self.state_reporting = state_reporting
         self.track_tokens = track_tokens
         self.metadata = metadata
         self.schemas = schemas

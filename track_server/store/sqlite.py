@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from track_server.lifetime import Closing
+from track_server.store.leases import KIND as LEASES
 from track_server.store.records import Record, RevisionConflict
 from track_server.store.schema import migrate
 from track_server.store.sqlite_journal import SqliteJournal
@@ -125,6 +126,8 @@ class SqliteStore(Closing):
     def _prepare(self, connection: sqlite3.Connection) -> None:
         migrate(connection, str(self._path))
         (self._last_revision,) = connection.execute("SELECT last FROM revision").fetchone()
+        # Nobody else holds the file: whoever had a lease is gone.
+        connection.execute("DELETE FROM record WHERE kind = ?", (LEASES,))
 
     def _before_commit(self, connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE revision SET last = ?", (self._last_revision,))

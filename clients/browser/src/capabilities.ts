@@ -16,8 +16,8 @@ export async function capabilities(room: Room, sources: AppSources, signed: bool
     APP_VIDEO: video.length > 0, APP_AUDIO: audio.length > 0,
   };
   return {
-    companion: `browser/${VERSION}`, sdk: `livekit-client/${sdkVersion}`, signed, ...(await decodeLimit()),
-    sendCodecs: codecs(RTCRtpSender), receiveCodecs: codecs(RTCRtpReceiver),
+    companion: `browser/${VERSION}`, sdk: `livekit-client/${sdkVersion}`, signed, ...(await decoding()),
+    sendCodecs: codecs(RTCRtpSender),
     screenWidth: Math.round(screen.width * devicePixelRatio), screenHeight: Math.round(screen.height * devicePixelRatio),
     adaptiveStream: Boolean(room.options.adaptiveStream), dynacast: Boolean(room.options.dynacast),
     actions: ACTIONS.map(snake), appSources: [...new Set([...video, ...audio])],
@@ -25,15 +25,16 @@ export async function capabilities(room: Room, sources: AppSources, signed: bool
   };
 }
 
-/** The largest picture that some codec decodes smoothly at 30 frames per second; nothing where that cannot be told. */
-async function decodeLimit(): Promise<object> {
+/** The codecs that it receives, and the largest picture that some codec decodes smoothly at 30 frames per second, where that can be told. */
+export async function decoding(): Promise<object> {
+  const receiveCodecs = codecs(RTCRtpReceiver);
   for (const [width, height] of SIZES)
     for (const codec of CODECS.slice(0, -1)) {
       const video = { contentType: `video/${codec}`, width, height, bitrate: Math.round(2.1 * width * height), framerate: 30 };
       const info = await navigator.mediaCapabilities?.decodingInfo({ type: "webrtc", video }).catch(() => undefined);
-      if (info?.supported && info.smooth) return { maxDecodeWidth: width, maxDecodeHeight: height };
+      if (info?.supported && info.smooth) return { receiveCodecs, maxDecodeWidth: width, maxDecodeHeight: height };
     }
-  return {};
+  return { receiveCodecs };
 }
 
 /** `set_muted` of `setMuted`. */

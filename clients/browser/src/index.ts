@@ -1,9 +1,11 @@
 import type { Room, RpcInvocationData } from "livekit-client";
 import { capabilities, snake } from "./capabilities.js";
 import { Refusal, type Answer, type Fields, type Result } from "./protocol.js";
+import { StateReports, type AppState } from "./state.js";
 import { Tracks, type AppSource } from "./tracks.js";
 import { SKEW_MS, Trust, type Command } from "./trust.js";
 
+export type { AppState } from "./state.js";
 export type { AppSource } from "./tracks.js";
 export type { Fields, Spec } from "./protocol.js";
 
@@ -29,6 +31,10 @@ export interface TrackControlOptions {
   veto?: Question;
   /** Asks the user before something is published or unmuted: true is granted. Without it, it is granted. */
   onConsent?: Question;
+  /** Reports the machine's load, by the Compute Pressure API where there is one: from 85 % on the service sends less video. */
+  reportCpu?: boolean;
+  /** What the app adds to what is reported, asked for each time. */
+  state?: () => AppState;
   /** How long an answer of `veto` or `onConsent` is waited for. Default 30,000. */
   consentTimeoutMs?: number;
 }
@@ -50,20 +56,14 @@ const KEPT_MS = 120_000;
 export function attachTrackControl(room: Room, options: TrackControlOptions): TrackControl {
   if ((options.publicKey === undefined) !== (options.unsigned === true))
     throw new TypeError("give the service's publicKey, or ask for unsigned: true");
-  const companion = new Companion(room, options);
-  room.registerRpcMethod(METHOD, (call) => companion.handle(call));
-  return {
-    detach: () => {
-      if (!companion.detached) room.unregisterRpcMethod(METHOD);
-      companion.detach();
-    },
-  };
+  return new Companion(room, options);
 }
 
-class Companion {
-  detached = false;
+class Companion implements TrackControl {
+  private detached = false;
   private readonly trust: Trust;
   private readonly tracks: Tracks;
+  private readonly reports: StateReports;
   private readonly sources;
   private capabilities: Promise<object> | undefined;
   private readonly jobs = new Map<string, { text: string; state: State; until: number }>();
@@ -74,18 +74,23 @@ class Companion {
     this.trust = new Trust(room, options.publicKey);
     this.sources = { video: options.appVideo ?? {}, audio: options.appAudio ?? {} };
     this.tracks = new Tracks(room, this.sources);
+    this.reports = new StateReports(room, options.reportCpu ?? false, options.state);
     navigator.mediaDevices?.addEventListener("devicechange", this.devicesChanged);
+    room.registerRpcMethod(METHOD, (call) => this.handle(call));
   }
 
   private readonly devicesChanged = () => { this.capabilities = undefined; };
 
   detach(): void {
+    if (!this.detached) this.room.unregisterRpcMethod(METHOD);
     this.detached = true;
+    this.reports.stop();
+    this.tracks.detach();
     navigator.mediaDevices?.removeEventListener("devicechange", this.devicesChanged);
     for (const { state } of this.jobs.values()) state.taken.abort(new Refusal("FAILED", "the companion was detached"));
   }
 
-  async handle({ payload, callerIdentity }: RpcInvocationData): Promise<string> {
+  private async handle({ payload, callerIdentity }: RpcInvocationData): Promise<string> {
     let commandId = "", answer: Answer;
     try {
       const command = await this.trust.check(payload, callerIdentity);
@@ -103,19 +108,15 @@ class Companion {
 
   private async take(command: Command): Promise<Answer> {
     const { id, text, action, fields, expires } = command;
-    const job = this.jobs.get(action === "getResult" ? (fields.commandId ?? "") : id);
-    if (action === "getResult") {
-      if (job) return job.state.reply;
-      throw new Refusal("NOT_FOUND", "no such command came here");
-    }
-    if (job && job.text !== text) throw new Refusal("REPLAYED", "the command's id was used before");
-    const state = job?.state ?? this.begin(command), now = Date.now();
+    const asks = action === "getResult", job = this.jobs.get(asks ? (fields.commandId ?? "") : id);
+    if (asks && !job) throw new Refusal("NOT_FOUND", "no such command came here");
+    if (!asks && job && job.text !== text) throw new Refusal("REPLAYED", "the command's id was used before");
+    if (job) return job.state.reply;
+    const state = this.begin(command), now = Date.now();
     for (const [old, { until, state: { reply } }] of this.jobs)
       if (until < now && reply.status !== "COMMAND_STATUS_ACCEPTED") this.jobs.delete(old);
-    if (!job) this.jobs.set(id, { text, state, until: Math.max(expires, now) + SKEW_MS + KEPT_MS });
-    let timer = 0;
-    if (!job) await Promise.race([state.done, new Promise((next) => (timer = setTimeout(next, AT_ONCE_MS)))]);
-    clearTimeout(timer);
+    this.jobs.set(id, { text, state, until: Math.max(expires, now) + SKEW_MS + KEPT_MS });
+    await Promise.race([state.done, new Promise((next) => setTimeout(next, AT_ONCE_MS))]);
     return state.reply;
   }
 
@@ -140,6 +141,7 @@ class Companion {
     if (action === "getStats") return { stats: await tracks.stats(fields.trackSids ?? []) };
     if (action === "getCapabilities")
       return { capabilities: await (this.capabilities ??= capabilities(this.room, this.sources, trust.signed)) };
+    if (action === "reportState") return this.reports.start(fields), {};
     const published = action === "publish" && tracks.published(publicationId);
     if (published) return { trackSid: published };
     const name = action === "setMuted" ? (muted ? "mute" : "unmute") : snake(action);
@@ -151,7 +153,7 @@ class Companion {
       case "update": return tracks.update(trackSid, fields.publish ?? {});
       case "restart": return tracks.restart(trackSid, fields.level, fields.graceful);
       case "setMuted": return tracks.setMuted(trackSid, muted);
-      default: return { unsupported: (await Promise.all((fields.tracks ?? []).map((one) => tracks.setReceived(one)))).flat() };
+      default: return { unsupported: (fields.tracks ?? []).flatMap((one) => tracks.setReceived(one)) };
     }
   }
 

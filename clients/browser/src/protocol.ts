@@ -13,11 +13,12 @@ export type Audio = {
 export type Spec = { device?: { kind?: string; device?: string }; name?: string; source?: string; video?: Video; audio?: Audio };
 export type Plan = { publicationId?: string; spec?: Spec; muted?: boolean; restored?: boolean };
 export type Received = Omit<Layer, "maxBitrateBps"> & {
-  trackSid?: string; subscribed?: boolean; enabled?: boolean; quality?: string; priority?: number;
+  trackSid?: string; subscribed?: boolean; enabled?: boolean; quality?: string; priority?: number; reset?: boolean;
 };
 /** The fields of any action. */
 export type Fields = Plan & {
   trackSid?: string; publish?: Plan; tracks?: Received[]; trackSids?: string[]; level?: string; graceful?: boolean; commandId?: string;
+  destinationIdentity?: string; interval?: string;
 };
 export type Result = {
   trackSid?: string; gapMs?: number | undefined; stats?: object[]; capabilities?: object; unsupported?: string[];

@@ -1,14 +1,15 @@
 import {
-  LocalAudioTrack, LocalVideoTrack, Track, VideoQuality,
-  type LocalTrack, type LocalTrackPublication, type RemoteTrackPublication, type Room, type TrackPublishOptions,
+  LocalAudioTrack, LocalVideoTrack, RemoteVideoTrack, RoomEvent, Track, TrackEvent, VideoQuality,
+  type LocalTrack, type LocalTrackPublication, type RemoteTrack, type RemoteTrackPublication, type Room, type TrackPublishOptions,
 } from "livekit-client";
 import { degradation, encodings, fixed, processing, publishOptions } from "./options.js";
 import { Refusal, type Plan, type Received, type Result, type Spec } from "./protocol.js";
 import { report, statsOf } from "./stats.js";
 
-const QUALITIES: Record<string, VideoQuality> = {
-  VIDEO_QUALITY_LOW: VideoQuality.LOW, VIDEO_QUALITY_MEDIUM: VideoQuality.MEDIUM, VIDEO_QUALITY_HIGH: VideoQuality.HIGH,
-};
+const QUALITIES = new Map([
+  ["VIDEO_QUALITY_LOW", VideoQuality.LOW], ["VIDEO_QUALITY_MEDIUM", VideoQuality.MEDIUM], ["VIDEO_QUALITY_HIGH", VideoQuality.HIGH],
+]);
+const UNSET: Received = { enabled: true, quality: "VIDEO_QUALITY_HIGH", framesPerSecond: 0 };
 const FRAME_WAIT_MS = 2_000;
 const SUBSCRIBE_WAIT_MS = 5_000;
 
@@ -24,8 +25,24 @@ interface Own { track: LocalTrack; spec: Spec }
 export class Tracks {
   /** By publication id. */
   private readonly own = new Map<string, Own>();
+  /** What the service has set for those of others. */
+  private readonly set = new WeakMap<RemoteTrackPublication, Received>();
+  /** Those with adaptiveStream that the service has ever paused. */
+  private readonly paused = new WeakMap<RemoteTrackPublication, { enabled: boolean; visible: boolean; track: RemoteTrack | undefined }>();
 
-  constructor(private readonly room: Room, private readonly sources: AppSources) {}
+  constructor(private readonly room: Room, private readonly sources: AppSources) {
+    room.on(RoomEvent.TrackSubscribed, this.subscribed);
+  }
+
+  detach(): void {
+    this.room.off(RoomEvent.TrackSubscribed, this.subscribed);
+  }
+
+  private readonly subscribed = (_: RemoteTrack, one: RemoteTrackPublication) => {
+    this.make(one);
+    // LiveKit forgets the settings of a track that is given up for some seconds; the SDK does not, and keeps them to itself.
+    if (this.set.has(one)) one.emitTrackUpdate();
+  };
 
   /** SID of a publication that is published, else empty. */
   published(publicationId: string): string {
@@ -87,29 +104,48 @@ export class Tracks {
     return this.local(sid)?.isMuted ?? false;
   }
 
-  /** Names of the settings that could not be made. */
-  async setReceived(settings: Received): Promise<string[]> {
-    const { trackSid = "", subscribed, enabled, quality, width, height, framesPerSecond, priority } = settings;
-    const one = this.remote(trackSid), missing: string[] = priority === undefined ? [] : ["priority"];
+  /** Makes the settings, at the latest once the track is received. Gives the names of those that cannot be made. */
+  setReceived({ trackSid = "", subscribed, reset, ...given }: Received): string[] {
+    const one = this.received(trackSid), cannot = ["priority"];
+    if (!one) return [`${trackSid}.track_sid`];
+    if (subscribed === false) cannot.push("enabled");
+    if (subscribed === false || one.kind !== Track.Kind.Video) cannot.push("quality", "width", "height", "framesPerSecond");
+    if (given.width || !QUALITIES.has(given.quality ?? "")) cannot.push("quality"); // the SDK keeps one of the two
+    const missing = Object.keys(given).filter((name) => cannot.includes(name));
+    const made: Received = Object.fromEntries(Object.entries(given).filter(([name]) => !cannot.includes(name)));
+    const before = { ...(reset ? UNSET : this.set.get(one)), ...(made.quality && { width: 0, height: 0 }) };
     if (subscribed !== undefined) one.setSubscribed(subscribed);
-    const wanted = Object.entries({ enabled, quality, width, height, framesPerSecond }).filter(([, value]) => value !== undefined);
-    if (wanted.length) {
-      // The SDK ignores settings of a track to which only the server has subscribed it.
-      if (subscribed !== false && (await until(() => one.track, SUBSCRIBE_WAIT_MS))) one.setSubscribed(true);
-      const layer = QUALITIES[quality ?? ""], video = one.kind === Track.Kind.Video;
-      if (!one.isDesired || !one.track) missing.push(...wanted.map(([name]) => name));
-      else {
-        if (enabled !== undefined) one.setEnabled(enabled);
-        // The SDK keeps one of the two.
-        if (quality !== undefined && (layer === undefined || width || !video)) missing.push("quality");
-        else if (layer !== undefined) one.setVideoQuality(layer);
-        if (width && height && video) one.setVideoDimensions({ width, height });
-        else if (width || height) missing.push("width", "height");
-        if (framesPerSecond && video) one.setVideoFPS(framesPerSecond);
-        else if (framesPerSecond) missing.push("framesPerSecond");
-      }
-    }
+    if (reset || Object.keys(made).length) this.set.set(one, { ...before, ...made });
+    if (subscribed !== false) this.make(one);
     return missing.map((name) => `${trackSid}.${name}`);
+  }
+
+  private make(one: RemoteTrackPublication): void {
+    const settings = this.set.get(one);
+    if (!settings || !one.track) return;
+    if (!one.isDesired) one.setSubscribed(true); // the SDK ignores settings of a track to which only the server has subscribed it
+    const { enabled, quality = "", width, height, framesPerSecond } = settings, layer = QUALITIES.get(quality);
+    if (enabled !== undefined) this.enable(one, enabled);
+    if (width && height) one.setVideoDimensions({ width, height });
+    else if (layer !== undefined) one.setVideoQuality(layer);
+    if (framesPerSecond !== undefined) one.setVideoFPS(framesPerSecond);
+  }
+
+  /** With adaptiveStream a video that cannot be seen stays paused: setEnabled(true) alone would end that for good. */
+  private enable(one: RemoteTrackPublication, enabled: boolean): void {
+    const { track } = one, known = this.paused.get(one) ?? { enabled: true, visible: one.isEnabled, track: undefined };
+    if (!(track instanceof RemoteVideoTrack && track.isAdaptiveStream)) return one.setEnabled(enabled);
+    if (enabled && known.enabled && !known.track) return;
+    known.enabled = enabled;
+    if (known.track !== track)
+      track.on(TrackEvent.VisibilityChanged, (visible: boolean) => {
+        if (known.track !== track) return; // one that was received before
+        known.visible = visible;
+        one.setEnabled(known.enabled && visible);
+      });
+    known.track = track;
+    this.paused.set(one, known);
+    one.setEnabled(enabled && known.visible);
   }
 
   async stats(sids: string[]): Promise<object[]> {
@@ -185,7 +221,8 @@ export class Tracks {
   }
 
   private async resubscribe(sid: string, level: string): Promise<Result> {
-    const one = this.remote(sid);
+    const one = this.received(sid);
+    if (!one) throw new Refusal("NOT_FOUND", `no track ${sid}`);
     if (level !== "RESTART_LEVEL_RESUBSCRIBE") throw new Refusal("UNSUPPORTED", "a received track can only be subscribed again");
     for (const wanted of [false, true]) {
       one.setSubscribed(wanted);
@@ -204,10 +241,9 @@ export class Tracks {
     return track && all.find((one) => one.track === track);
   }
 
-  private remote(sid: string): RemoteTrackPublication {
+  private received(sid: string): RemoteTrackPublication | undefined {
     const found = [...this.room.remoteParticipants.values()].map((one) => one.trackPublications.get(sid)).find(Boolean);
-    if (!found) throw new Refusal("NOT_FOUND", `no track ${sid}`);
-    return found as RemoteTrackPublication;
+    return found as RemoteTrackPublication | undefined;
   }
 }
 

@@ -4,7 +4,7 @@ import { Refusal, type Fields } from "./protocol.js";
 /** By how much clocks may differ. */
 export const SKEW_MS = 30_000;
 export const ACTIONS = [
-  "publish", "unpublish", "update", "setMuted", "setReceived", "getStats", "restart", "getCapabilities", "getResult",
+  "publish", "unpublish", "update", "setMuted", "setReceived", "getStats", "restart", "getCapabilities", "getResult", "reportState",
 ] as const;
 
 /** A command that is to be obeyed. `text`: as it was signed; `expires`: milliseconds since 1970. */

@@ -1,6 +1,6 @@
 /** A page of an app with the companion; the tests call `harness` in it. */
-import { Room, RoomEvent, type RoomConnectOptions, type RoomOptions } from "livekit-client";
-import { attachTrackControl, type TrackControl, type TrackControlOptions } from "../src/index.js";
+import { Room, RoomEvent, type RemoteTrackPublication, type RoomConnectOptions, type RoomOptions } from "livekit-client";
+import { attachTrackControl, type AppState, type TrackControl, type TrackControlOptions } from "../src/index.js";
 
 interface Asked {
   action: string;
@@ -15,6 +15,7 @@ const asked: Asked[] = [];
 const warnings: string[] = [];
 const vetoed = new Set<string>();
 let vetoes = 0;
+let told: AppState = {};
 
 const warn = console.warn.bind(console);
 console.warn = (...words: unknown[]) => {
@@ -25,7 +26,7 @@ console.warn = (...words: unknown[]) => {
 const harness = {
   async join(url: string, token: string, { connect, ...options }: RoomOptions & { connect?: RoomConnectOptions } = {}) {
     room = new Room(options);
-    room.on(RoomEvent.TrackSubscribed, (track) => document.body.append(track.attach()));
+    room.on(RoomEvent.TrackSubscribed, (track) => document.body.append(Object.assign(track.attach(), { id: track.sid })));
     room.on(RoomEvent.LocalTrackPublished, (publication) => publication.track && document.body.append(publication.track.attach()));
     room.on(RoomEvent.TrackUnsubscribed, (track) => track.detach().forEach((element) => element.remove()));
     await room.connect(url, token, connect);
@@ -41,6 +42,7 @@ const harness = {
       appVideo: Object.fromEntries(names.map(([name, [width, height]]) => [name, () => picture(width, height)])),
       appAudio: Object.fromEntries(names.map(([name]) => [name, () => sound()])),
       veto: ({ action }) => (vetoes++, vetoed.has(action)),
+      state: () => told,
       ...(consent && {
         onConsent: ({ action, restored }) =>
           new Promise<boolean>((answer) => asked.push({ action, restored, answer })),
@@ -49,6 +51,8 @@ const harness = {
   },
 
   detach: () => control?.detach(),
+  /** What the app says of its state from now on. */
+  tell: (state: AppState) => { told = state; },
   leave: () => room.disconnect(),
   veto: (...actions: string[]) => (vetoed.clear(), actions.forEach((action) => vetoed.add(action))),
   counts: () => ({ vetoes, asked: asked.map(({ action, restored }) => ({ action, restored })), warnings }),
@@ -74,6 +78,37 @@ const harness = {
     })),
   call: (to: string, method: string, payload: string) =>
     room.localParticipant.performRpc({ destinationIdentity: to, method, payload }),
+
+  /** Gives the first video that style; without one it is removed. */
+  style: (css?: string) => {
+    const video = document.querySelector("video")!;
+    if (css === undefined) video.remove();
+    else video.style.cssText = css;
+  },
+  /** As when the user looks at another tab, or comes back. */
+  hide: (hidden: boolean) => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+    Object.defineProperty(document, "visibilityState", { configurable: true, get: () => (hidden ? "hidden" : "visible") });
+    document.dispatchEvent(new Event("visibilitychange"));
+  },
+  ratio: () => devicePixelRatio,
+  /** What an app does to have another layer of the first video. */
+  prefer: (quality: number) => {
+    const [one] = [...room.remoteParticipants.values()].flatMap((each) => [...each.videoTrackPublications.values()]);
+    (one as RemoteTrackPublication).setVideoQuality(quality);
+  },
+  /** Returns once the first video has pictures of that width. */
+  shown: (width: number) =>
+    new Promise<void>((done) => {
+      const video = document.querySelector("video")!;
+      const look = () => {
+        if (video.videoWidth !== width) return;
+        video.removeEventListener("resize", look);
+        done();
+      };
+      video.addEventListener("resize", look);
+      look();
+    }),
 
   /** Whether the first video shows no new frame for half a second. */
   still: async () => {

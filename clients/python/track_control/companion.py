@@ -15,7 +15,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from livekit import rtc
 
-from track_control.tracks import CODECS, Fields, Open, Refusal, Tracks, awaited
+from track_control.state import CODECS, State, StateReports
+from track_control.tracks import Fields, Open, Refusal, Tracks, awaited
 
 log = logging.getLogger("track_control")
 
@@ -24,7 +25,7 @@ MAX_REPLY_BYTES: Final = 15_000  # LiveKit carries 15 KiB
 SKEW_S: Final = 30.0  # by how much clocks may differ
 KEPT_S: Final = 120.0  # how long a result can be asked for once the command has expired
 _AT_ONCE_S: Final = 0.1  # what is done so soon needs no second call; LiveKit runs a handler that takes 3 s three times
-_QUESTIONS: Final = ("getStats", "getCapabilities")  # nobody is asked for leave
+_QUESTIONS: Final = ("getStats", "getCapabilities", "reportState")  # nobody is asked for leave
 _ACTIONS: Final = ("publish", "unpublish", "update", "setMuted", "setReceived", "restart", *_QUESTIONS)
 
 
@@ -53,7 +54,8 @@ class TrackControl:
     ``public_key``: the service's `control_key.public_key` (GetServerInfo, CreateTrackToken), from where the app trusts;
     or ``unsigned``: whoever calls is obeyed, but for those that can be told to be participants. ``devices``: sources of
     CAMERA, MICROPHONE, SCREEN, SCREEN_AUDIO; ``app_video``, ``app_audio``: by names of the app's own. ``veto``: True
-    refuses. ``consent``: True lets a track be published or unmuted; not given, all are. Raises ValueError.
+    refuses. ``consent``: True lets a track be published or unmuted; not given, all are. ``state``: what the app adds to
+    what is reported. Raises ValueError.
     """
 
     room: rtc.Room = field(kw_only=False)
@@ -64,6 +66,7 @@ class TrackControl:
     app_audio: Mapping[str, Open] | None = None
     veto: Ask | None = None
     consent: Ask | None = None
+    state: State | None = None
     consent_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
@@ -76,6 +79,7 @@ class TrackControl:
         self._sources |= {("APP_VIDEO", name): opener for name, opener in (self.app_video or {}).items()}
         self._sources |= {("APP_AUDIO", name): opener for name, opener in (self.app_audio or {}).items()}
         self._tracks, self._jobs, self._attached = Tracks(self.room, self._sources), dict[str, _Job](), True
+        self._reports = StateReports(self.room, self.state)
         self.room.local_participant.register_rpc_method(METHOD, self._handle)
 
     async def aclose(self) -> None:
@@ -86,6 +90,8 @@ class TrackControl:
         for job in self._jobs.values():
             job.task.cancel()
         await asyncio.gather(*(job.task for job in self._jobs.values()), return_exceptions=True)
+        await self._reports.aclose()
+        self._tracks.detach()
 
     async def _handle(self, call: rtc.RpcInvocationData) -> str:
         try:
@@ -133,6 +139,8 @@ class TrackControl:
                 result: Fields = {"trackSid": sid}
             elif action == "getCapabilities":
                 result = {"capabilities": self._capabilities()}
+            elif action == "reportState":
+                result = await self._reports.report_state(fields)
             else:
                 if action not in _QUESTIONS:
                     muting = "mute" if fields.get("muted") else "unmute"

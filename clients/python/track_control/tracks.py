@@ -14,7 +14,6 @@ Source: TypeAlias = rtc.VideoSource | rtc.AudioSource
 Open: TypeAlias = Callable[[Fields], Source | Awaitable[Source]]
 """Gives the source of a device for a PublicationSpec. The app feeds it until `local_track_unpublished` of its room."""
 
-CODECS: Final = ["vp8", "h264", "vp9", "av1", "opus"]
 _ALIKE: Final = ("simulcast", "scalabilityMode", "degradationPreference", "dtx", "red")  # the SDK calls them so, too
 _LIMITATIONS: Final = ("NONE", "CPU", "BANDWIDTH", "OTHER")
 _BEYOND: Final = ("layers", "stereo", "noiseSuppression", "echoCancellation", "autoGainControl")
@@ -41,6 +40,17 @@ class Tracks:
         self._room, self._me, self._sources = room, room.local_participant, sources
         # By publication id, each with its Publish: the SDK gives it another SID when it connects anew.
         self._own: dict[str, tuple[rtc.LocalTrackPublication, Fields, Source]] = {}
+        self._qualities: dict[str, rtc.VideoQuality.ValueType] = {}  # of tracks of others, by SID
+        room.on("track_subscribed", self._subscribed)
+
+    def detach(self) -> None:
+        """Remembers settings no more."""
+        self._room.off("track_subscribed", self._subscribed)
+
+    def _subscribed(self, _: rtc.Track, remote: rtc.RemoteTrackPublication, __: rtc.RemoteParticipant) -> None:
+        """LiveKit forgets the settings of a track that is given up for some seconds."""
+        if (quality := self._qualities.get(remote.sid)) is not None and remote.simulcasted:
+            remote.set_video_quality(quality)
 
     def published(self, publication_id: str) -> str:
         """SID of what is published as that; empty: nothing."""
@@ -117,13 +127,22 @@ class Tracks:
 
     async def set_received(self, fields: Fields) -> Fields:
         unsupported = []
-        for settings, remote in [(each, self._received(each["trackSid"])) for each in fields.get("tracks", [])]:
+        for settings in fields.get("tracks", []):
+            sid, known = settings["trackSid"], {"trackSid", "subscribed", "reset"}
+            try:
+                remote = self._received(sid)
+            except Refusal:
+                unsupported.append(f"{sid}.track_sid")
+                continue
             if "subscribed" in settings:
                 remote.set_subscribed(settings["subscribed"])
-            if "quality" in settings and remote.simulcasted:
-                remote.set_video_quality(rtc.VideoQuality.Value(settings["quality"]))
-            known = {"trackSid", "subscribed", "quality"} if remote.simulcasted else {"trackSid", "subscribed"}
-            unsupported += [f"{remote.sid}.{name}" for name in settings if name not in known]
+            quality = settings.get("quality", "VIDEO_QUALITY_HIGH" if settings.get("reset") else None)
+            if remote.simulcasted:
+                known.add("quality")
+                if quality is not None:
+                    self._qualities[sid] = rtc.VideoQuality.Value(quality)
+                    remote.set_video_quality(self._qualities[sid])
+            unsupported += [f"{sid}.{name}" for name in settings if name not in known]
         return {"unsupported": unsupported}
 
     def _received(self, sid: str) -> rtc.RemoteTrackPublication:

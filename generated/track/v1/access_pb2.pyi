@@ -64,6 +64,8 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Have events sent to URLs: `roomAdmin` of the room. Of all rooms: `roomCreate` and `roomList`."""
     PERMISSION_RECORD: _Permission.ValueType  # 14
     """Record tracks: `roomRecord`, and a token about that room or with `roomList`. By rule in all rooms: `roomCreate` besides."""
+    PERMISSION_WRITE_SUBSCRIPTION_POLICIES: _Permission.ValueType  # 15
+    """Set rules about who receives what: `roomAdmin` of the room."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """Permissions, and what satisfies them in auth mode `token`: grants of the caller's LiveKit access token that LiveKit has
@@ -106,6 +108,8 @@ PERMISSION_MANAGE_WEBHOOKS: Permission.ValueType  # 13
 """Have events sent to URLs: `roomAdmin` of the room. Of all rooms: `roomCreate` and `roomList`."""
 PERMISSION_RECORD: Permission.ValueType  # 14
 """Record tracks: `roomRecord`, and a token about that room or with `roomList`. By rule in all rooms: `roomCreate` besides."""
+PERMISSION_WRITE_SUBSCRIPTION_POLICIES: Permission.ValueType  # 15
+"""Set rules about who receives what: `roomAdmin` of the room."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 class _PrincipalKind:

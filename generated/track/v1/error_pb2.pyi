@@ -160,6 +160,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The receiver of a webhook did not take it: metadata `cause` is `status`, `timeout`, `unreachable`, `name`, `certificate` or
     `protocol`, and `status` the HTTP status, where there is one. UNAVAILABLE.
     """
+    ERROR_REASON_SUBSCRIPTION_RULE: _ErrorReason.ValueType  # 57
+    """A rule of the room or the subscriber decides otherwise, and does not let the client choose: metadata `rule` has its name. Or,
+    without it, an admin decided for the subscriber. FAILED_PRECONDITION.
+    """
+    ERROR_REASON_SUBSCRIPTION_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 58
+    """No such subscription policy. NOT_FOUND."""
+    ERROR_REASON_FOCUS_NOT_FOUND: _ErrorReason.ValueType  # 59
+    """No such focus. NOT_FOUND."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, an item of a batch or a publication failed. A failed call carries it as `google.rpc.ErrorInfo` in the
@@ -300,6 +308,14 @@ ERROR_REASON_WEBHOOK_NOT_TAKEN: ErrorReason.ValueType  # 56
 """The receiver of a webhook did not take it: metadata `cause` is `status`, `timeout`, `unreachable`, `name`, `certificate` or
 `protocol`, and `status` the HTTP status, where there is one. UNAVAILABLE.
 """
+ERROR_REASON_SUBSCRIPTION_RULE: ErrorReason.ValueType  # 57
+"""A rule of the room or the subscriber decides otherwise, and does not let the client choose: metadata `rule` has its name. Or,
+without it, an admin decided for the subscriber. FAILED_PRECONDITION.
+"""
+ERROR_REASON_SUBSCRIPTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 58
+"""No such subscription policy. NOT_FOUND."""
+ERROR_REASON_FOCUS_NOT_FOUND: ErrorReason.ValueType  # 59
+"""No such focus. NOT_FOUND."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -16,6 +16,7 @@ from track.v1 import metadata_pb2 as _metadata_pb2
 from track.v1 import moderation_pb2 as _moderation_pb2
 from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import quality_pb2 as _quality_pb2
+from track.v1 import subscription_pb2 as _subscription_pb2
 from track.v1 import subscription_permission_pb2 as _subscription_permission_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
@@ -81,6 +82,10 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """`policy_changed`."""
     EVENT_KIND_ROOM_UPDATED: _EventKind.ValueType  # 24
     """`room_updated`."""
+    EVENT_KIND_SUBSCRIPTION_CORRECTED: _EventKind.ValueType  # 25
+    """`subscription_corrected`."""
+    EVENT_KIND_FOCUS_CHANGED: _EventKind.ValueType  # 26
+    """`focus_changed`."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """Kinds of events: the fields of RoomEvent's `change`, with their numbers."""
@@ -131,6 +136,10 @@ EVENT_KIND_POLICY_CHANGED: EventKind.ValueType  # 23
 """`policy_changed`."""
 EVENT_KIND_ROOM_UPDATED: EventKind.ValueType  # 24
 """`room_updated`."""
+EVENT_KIND_SUBSCRIPTION_CORRECTED: EventKind.ValueType  # 25
+"""`subscription_corrected`."""
+EVENT_KIND_FOCUS_CHANGED: EventKind.ValueType  # 26
+"""`focus_changed`."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 class _SnapshotReason:
@@ -185,6 +194,8 @@ class _PolicyKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyKind
     """A schema of metadata."""
     POLICY_KIND_EGRESS_RULE: _PolicyKind.ValueType  # 2
     """A rule that starts recordings."""
+    POLICY_KIND_SUBSCRIPTION_POLICY: _PolicyKind.ValueType  # 3
+    """A subscription policy. Its name is the subscriber's identity, and empty for the room's."""
 
 class PolicyKind(_PolicyKind, metaclass=_PolicyKindEnumTypeWrapper):
     """What kind of standing rule."""
@@ -195,6 +206,8 @@ POLICY_KIND_METADATA_SCHEMA: PolicyKind.ValueType  # 1
 """A schema of metadata."""
 POLICY_KIND_EGRESS_RULE: PolicyKind.ValueType  # 2
 """A rule that starts recordings."""
+POLICY_KIND_SUBSCRIPTION_POLICY: PolicyKind.ValueType  # 3
+"""A subscription policy. Its name is the subscriber's identity, and empty for the room's."""
 Global___PolicyKind: _TypeAlias = PolicyKind  # noqa: Y015
 
 @_typing.final
@@ -373,6 +386,8 @@ class RoomSnapshot(_message.Message):
     MODERATION_BLOCKS_FIELD_NUMBER: _builtins.int
     EGRESS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_POLICIES_FIELD_NUMBER: _builtins.int
+    FOCUSES_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     room_sid: _builtins.str
@@ -419,6 +434,14 @@ class RoomSnapshot(_message.Message):
     def state(self) -> Global___RoomState:
         """The room itself."""
 
+    @_builtins.property
+    def subscription_policies(self) -> _containers.RepeatedCompositeFieldContainer[_subscription_pb2.SubscriptionPolicy]:
+        """Its subscription policies: the room's first, then those of subscribers by identity."""
+
+    @_builtins.property
+    def focuses(self) -> _containers.RepeatedCompositeFieldContainer[_subscription_pb2.Focus]:
+        """Its focuses: the room's first, then those of subscribers by identity."""
+
     def __init__(
         self,
         *,
@@ -435,10 +458,12 @@ class RoomSnapshot(_message.Message):
         moderation_blocks: _abc.Iterable[_moderation_pb2.ModerationBlock] | None = ...,
         egress: _abc.Iterable[_egress_pb2.TrackEgress] | None = ...,
         state: Global___RoomState | None = ...,
+        subscription_policies: _abc.Iterable[_subscription_pb2.SubscriptionPolicy] | None = ...,
+        focuses: _abc.Iterable[_subscription_pb2.Focus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "freshness", b"freshness", "limits_exceeded", b"limits_exceeded", "moderation_blocks", b"moderation_blocks", "participants", b"participants", "publications", b"publications", "qualities", b"qualities", "reason", b"reason", "room", b"room", "room_sid", b"room_sid", "state", b"state", "track_metadata", b"track_metadata", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "focuses", b"focuses", "freshness", b"freshness", "limits_exceeded", b"limits_exceeded", "moderation_blocks", b"moderation_blocks", "participants", b"participants", "publications", b"publications", "qualities", b"qualities", "reason", b"reason", "room", b"room", "room_sid", b"room_sid", "state", b"state", "subscription_policies", b"subscription_policies", "track_metadata", b"track_metadata", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,6 +536,8 @@ class RoomEvent(_message.Message):
     EGRESS_MOVED_FIELD_NUMBER: _builtins.int
     POLICY_CHANGED_FIELD_NUMBER: _builtins.int
     ROOM_UPDATED_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_CORRECTED_FIELD_NUMBER: _builtins.int
+    FOCUS_CHANGED_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -605,6 +632,14 @@ class RoomEvent(_message.Message):
         """Something of the room itself changed; as it is now."""
 
     @_builtins.property
+    def subscription_corrected(self) -> _subscription_pb2.SubscriptionCorrected:
+        """A client did otherwise than a subscription rule says, and was corrected."""
+
+    @_builtins.property
+    def focus_changed(self) -> _subscription_pb2.FocusChanged:
+        """A focus was set or cleared, or what is in it changed."""
+
+    @_builtins.property
     def cause(self) -> Global___EventCause:
         """Who caused it, and why, where that is known: a call of this service, or a rule of it. Absent where participants or LiveKit
         did it by themselves.
@@ -636,13 +671,15 @@ class RoomEvent(_message.Message):
         egress_moved: _egress_pb2.TrackEgress | None = ...,
         policy_changed: Global___PolicyChanged | None = ...,
         room_updated: Global___RoomState | None = ...,
+        subscription_corrected: _subscription_pb2.SubscriptionCorrected | None = ...,
+        focus_changed: _subscription_pb2.FocusChanged | None = ...,
         cause: Global___EventCause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "focus_changed", b"focus_changed", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_corrected", b"subscription_corrected", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "focus_changed", b"focus_changed", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_corrected", b"subscription_corrected", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["track_published", "track_unpublished", "track_muted", "track_unmuted", "track_updated", "participant_joined", "participant_left", "participant_updated", "quality_changed", "publication_moved", "room_closed", "freshness_changed", "limit_exceeded", "subscription_permissions_changed", "metadata_changed", "moderation_block_changed", "unmute_requested", "subscription_changed", "received_layer_changed", "egress_moved", "policy_changed", "room_updated"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["track_published", "track_unpublished", "track_muted", "track_unmuted", "track_updated", "participant_joined", "participant_left", "participant_updated", "quality_changed", "publication_moved", "room_closed", "freshness_changed", "limit_exceeded", "subscription_permissions_changed", "metadata_changed", "moderation_block_changed", "unmute_requested", "subscription_changed", "received_layer_changed", "egress_moved", "policy_changed", "room_updated", "subscription_corrected", "focus_changed"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from track.v1 import push_pb2 as track_dot_v1_dot_push__pb2
+from track.v1 import subscription_pb2 as track_dot_v1_dot_subscription__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13track/v1/pull.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x13track/v1/push.proto\"`\n\nPullFrames\x12\x19\n\x05width\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x1e(\x00\x12\x1a\n\x06height\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf0\x10(\x00\x12\x1b\n\x08\x63hannels\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x02(\x00\"\xd8\x03\n\x10PullMediaRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x36\n\ttrack_sid\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^D?TR_[A-Za-z0-9_-]{1,60}$H\x00\x12#\n\x0epublication_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04 \x01(@H\x00\x12;\n\x0f\x61udio_track_sid\x18\x04 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^(TR_[A-Za-z0-9_-]{1,60})?$\x12&\n\x14participant_identity\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x38\n\tcontainer\x18\x06 \x01(\x0e\x32\x17.track.v1.PullContainerB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00H\x01\x12&\n\x06\x66rames\x18\x07 \x01(\x0b\x32\x14.track.v1.PullFramesH\x01\x12#\n\x0e\x65ncryption_key\x18\x08 \x01(\x0c\x42\x0b\x80\x01\x01\xbaH\x05z\x03\x18\x80\x02\x12?\n\x0cmax_duration\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05*\x00\x42\x0f\n\x06target\x12\x05\xbaH\x02\x08\x01\x42\x0f\n\x06\x66ormat\x12\x05\xbaH\x02\x08\x01\"\xad\x02\n\x11PullMediaResponse\x12(\n\x07started\x18\x01 \x01(\x0b\x32\x15.track.v1.PullStartedH\x00\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x13.track.v1.PullChunkH\x00\x12+\n\x05video\x18\x03 \x01(\x0b\x32\x1a.track.v1.PulledVideoFrameH\x00\x12!\n\x03pcm\x18\x04 \x01(\x0b\x32\x12.track.v1.PcmFrameH\x00\x12#\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x13.track.v1.DataFrameH\x00\x12$\n\x05stats\x18\x06 \x01(\x0b\x32\x13.track.v1.PullStatsH\x00\x12$\n\x05\x65nded\x18\x07 \x01(\x0b\x32\x13.track.v1.PullEndedH\x00\x42\x07\n\x05\x65vent\"\x87\x01\n\x0bPullStarted\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\x11\n\tmime_type\x18\x02 \x01(\t\x12\x1b\n\x0esample_rate_hz\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08\x63hannels\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x11\n\x0f_sample_rate_hzB\x0b\n\t_channels\"\x1e\n\tPullChunk\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\"Z\n\x10PulledVideoFrame\x12\x14\n\x0ctimestamp_us\x18\x01 \x01(\x03\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x11\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\x03\x80\x01\x01\"V\n\tPullStats\x12\x18\n\x10\x66rames_delivered\x18\x01 \x01(\x03\x12\x16\n\x0e\x66rames_dropped\x18\x02 \x01(\x03\x12\x17\n\x0f\x62ytes_delivered\x18\x03 \x01(\x03\"X\n\tPullEnded\x12\'\n\x06reason\x18\x01 \x01(\x0e\x32\x17.track.v1.PullEndReason\x12\"\n\x05stats\x18\x02 \x01(\x0b\x32\x13.track.v1.PullStats*|\n\rPullContainer\x12\x1e\n\x1aPULL_CONTAINER_UNSPECIFIED\x10\x00\x12\x16\n\x12PULL_CONTAINER_WAV\x10\x01\x12\x16\n\x12PULL_CONTAINER_OGG\x10\x02\x12\x1b\n\x17PULL_CONTAINER_MATROSKA\x10\x03*\x94\x01\n\rPullEndReason\x12\x1f\n\x1bPULL_END_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPULL_END_REASON_TRACK_ENDED\x10\x01\x12 \n\x1cPULL_END_REASON_MAX_DURATION\x10\x02\x12\x1f\n\x1bPULL_END_REASON_ROOM_CLOSED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13track/v1/pull.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x13track/v1/push.proto\x1a\x1btrack/v1/subscription.proto\"`\n\nPullFrames\x12\x19\n\x05width\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x1e(\x00\x12\x1a\n\x06height\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf0\x10(\x00\x12\x1b\n\x08\x63hannels\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x02(\x00\"\x8a\x04\n\x10PullMediaRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x36\n\ttrack_sid\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^D?TR_[A-Za-z0-9_-]{1,60}$H\x00\x12#\n\x0epublication_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04 \x01(@H\x00\x12;\n\x0f\x61udio_track_sid\x18\x04 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^(TR_[A-Za-z0-9_-]{1,60})?$\x12&\n\x14participant_identity\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x38\n\tcontainer\x18\x06 \x01(\x0e\x32\x17.track.v1.PullContainerB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00H\x01\x12&\n\x06\x66rames\x18\x07 \x01(\x0b\x32\x14.track.v1.PullFramesH\x01\x12#\n\x0e\x65ncryption_key\x18\x08 \x01(\x0c\x42\x0b\x80\x01\x01\xbaH\x05z\x03\x18\x80\x02\x12?\n\x0cmax_duration\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05*\x00\x12\x30\n\x08settings\x18\n \x01(\x0b\x32\x1e.track.v1.SubscriptionSettingsB\x0f\n\x06target\x12\x05\xbaH\x02\x08\x01\x42\x0f\n\x06\x66ormat\x12\x05\xbaH\x02\x08\x01\"\xad\x02\n\x11PullMediaResponse\x12(\n\x07started\x18\x01 \x01(\x0b\x32\x15.track.v1.PullStartedH\x00\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x13.track.v1.PullChunkH\x00\x12+\n\x05video\x18\x03 \x01(\x0b\x32\x1a.track.v1.PulledVideoFrameH\x00\x12!\n\x03pcm\x18\x04 \x01(\x0b\x32\x12.track.v1.PcmFrameH\x00\x12#\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x13.track.v1.DataFrameH\x00\x12$\n\x05stats\x18\x06 \x01(\x0b\x32\x13.track.v1.PullStatsH\x00\x12$\n\x05\x65nded\x18\x07 \x01(\x0b\x32\x13.track.v1.PullEndedH\x00\x42\x07\n\x05\x65vent\"\x87\x01\n\x0bPullStarted\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\x11\n\tmime_type\x18\x02 \x01(\t\x12\x1b\n\x0esample_rate_hz\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08\x63hannels\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x11\n\x0f_sample_rate_hzB\x0b\n\t_channels\"\x1e\n\tPullChunk\x12\x11\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\"Z\n\x10PulledVideoFrame\x12\x14\n\x0ctimestamp_us\x18\x01 \x01(\x03\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x11\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\x03\x80\x01\x01\"V\n\tPullStats\x12\x18\n\x10\x66rames_delivered\x18\x01 \x01(\x03\x12\x16\n\x0e\x66rames_dropped\x18\x02 \x01(\x03\x12\x17\n\x0f\x62ytes_delivered\x18\x03 \x01(\x03\"X\n\tPullEnded\x12\'\n\x06reason\x18\x01 \x01(\x0e\x32\x17.track.v1.PullEndReason\x12\"\n\x05stats\x18\x02 \x01(\x0b\x32\x13.track.v1.PullStats*|\n\rPullContainer\x12\x1e\n\x1aPULL_CONTAINER_UNSPECIFIED\x10\x00\x12\x16\n\x12PULL_CONTAINER_WAV\x10\x01\x12\x16\n\x12PULL_CONTAINER_OGG\x10\x02\x12\x1b\n\x17PULL_CONTAINER_MATROSKA\x10\x03*\x94\x01\n\rPullEndReason\x12\x1f\n\x1bPULL_END_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPULL_END_REASON_TRACK_ENDED\x10\x01\x12 \n\x1cPULL_END_REASON_MAX_DURATION\x10\x02\x12\x1f\n\x1bPULL_END_REASON_ROOM_CLOSED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,24 +65,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PULLCHUNK'].fields_by_name['data']._serialized_options = b'\200\001\001'
   _globals['_PULLEDVIDEOFRAME'].fields_by_name['data']._loaded_options = None
   _globals['_PULLEDVIDEOFRAME'].fields_by_name['data']._serialized_options = b'\200\001\001'
-  _globals['_PULLCONTAINER']._serialized_start=1432
-  _globals['_PULLCONTAINER']._serialized_end=1556
-  _globals['_PULLENDREASON']._serialized_start=1559
-  _globals['_PULLENDREASON']._serialized_end=1707
-  _globals['_PULLFRAMES']._serialized_start=115
-  _globals['_PULLFRAMES']._serialized_end=211
-  _globals['_PULLMEDIAREQUEST']._serialized_start=214
-  _globals['_PULLMEDIAREQUEST']._serialized_end=686
-  _globals['_PULLMEDIARESPONSE']._serialized_start=689
-  _globals['_PULLMEDIARESPONSE']._serialized_end=990
-  _globals['_PULLSTARTED']._serialized_start=993
-  _globals['_PULLSTARTED']._serialized_end=1128
-  _globals['_PULLCHUNK']._serialized_start=1130
-  _globals['_PULLCHUNK']._serialized_end=1160
-  _globals['_PULLEDVIDEOFRAME']._serialized_start=1162
-  _globals['_PULLEDVIDEOFRAME']._serialized_end=1252
-  _globals['_PULLSTATS']._serialized_start=1254
-  _globals['_PULLSTATS']._serialized_end=1340
-  _globals['_PULLENDED']._serialized_start=1342
-  _globals['_PULLENDED']._serialized_end=1430
+  _globals['_PULLCONTAINER']._serialized_start=1511
+  _globals['_PULLCONTAINER']._serialized_end=1635
+  _globals['_PULLENDREASON']._serialized_start=1638
+  _globals['_PULLENDREASON']._serialized_end=1786
+  _globals['_PULLFRAMES']._serialized_start=144
+  _globals['_PULLFRAMES']._serialized_end=240
+  _globals['_PULLMEDIAREQUEST']._serialized_start=243
+  _globals['_PULLMEDIAREQUEST']._serialized_end=765
+  _globals['_PULLMEDIARESPONSE']._serialized_start=768
+  _globals['_PULLMEDIARESPONSE']._serialized_end=1069
+  _globals['_PULLSTARTED']._serialized_start=1072
+  _globals['_PULLSTARTED']._serialized_end=1207
+  _globals['_PULLCHUNK']._serialized_start=1209
+  _globals['_PULLCHUNK']._serialized_end=1239
+  _globals['_PULLEDVIDEOFRAME']._serialized_start=1241
+  _globals['_PULLEDVIDEOFRAME']._serialized_end=1331
+  _globals['_PULLSTATS']._serialized_start=1333
+  _globals['_PULLSTATS']._serialized_end=1419
+  _globals['_PULLENDED']._serialized_start=1421
+  _globals['_PULLENDED']._serialized_end=1509
 # @@protoc_insertion_point(module_scope)

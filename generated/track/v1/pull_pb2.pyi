@@ -8,6 +8,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from track.v1 import push_pb2 as _push_pb2
+from track.v1 import subscription_pb2 as _subscription_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -120,6 +121,7 @@ class PullMediaRequest(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     ENCRYPTION_KEY_FIELD_NUMBER: _builtins.int
     MAX_DURATION_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     track_sid: _builtins.str
@@ -142,6 +144,12 @@ class PullMediaRequest(_message.Message):
     def max_duration(self) -> _duration_pb2.Duration:
         """End after so much media, up to 24 h. Default: when the track ends."""
 
+    @_builtins.property
+    def settings(self) -> _subscription_pb2.SubscriptionSettings:
+        """How video is received: `quality`, a size, `fallback`. Default: the largest layer. `enabled`, `frames_per_second` and `priority`
+        are refused.
+        """
+
     def __init__(
         self,
         *,
@@ -154,10 +162,11 @@ class PullMediaRequest(_message.Message):
         frames: Global___PullFrames | None = ...,
         encryption_key: _builtins.bytes = ...,
         max_duration: _duration_pb2.Duration | None = ...,
+        settings: _subscription_pb2.SubscriptionSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "format", b"format", "frames", b"frames", "max_duration", b"max_duration", "publication_id", b"publication_id", "target", b"target", "track_sid", b"track_sid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "format", b"format", "frames", b"frames", "max_duration", b"max_duration", "publication_id", b"publication_id", "settings", b"settings", "target", b"target", "track_sid", b"track_sid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_track_sid", b"audio_track_sid", "container", b"container", "encryption_key", b"encryption_key", "format", b"format", "frames", b"frames", "max_duration", b"max_duration", "participant_identity", b"participant_identity", "publication_id", b"publication_id", "room", b"room", "target", b"target", "track_sid", b"track_sid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_track_sid", b"audio_track_sid", "container", b"container", "encryption_key", b"encryption_key", "format", b"format", "frames", b"frames", "max_duration", b"max_duration", "participant_identity", b"participant_identity", "publication_id", b"publication_id", "room", b"room", "settings", b"settings", "target", b"target", "track_sid", b"track_sid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["container", "frames"]  # noqa: Y015
     _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015

@@ -14,6 +14,7 @@ from track.v1 import pull_pb2 as track_dot_v1_dot_pull__pb2
 from track.v1 import push_pb2 as track_dot_v1_dot_push__pb2
 from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
 from track.v1 import server_info_pb2 as track_dot_v1_dot_server__info__pb2
+from track.v1 import subscription_pb2 as track_dot_v1_dot_subscription__pb2
 from track.v1 import subscription_permission_pb2 as track_dot_v1_dot_subscription__permission__pb2
 from track.v1 import token_pb2 as track_dot_v1_dot_token__pb2
 from track.v1 import tracks_pb2 as track_dot_v1_dot_tracks__pb2
@@ -261,6 +262,56 @@ class TrackServiceStub:
                 request_serializer=track_dot_v1_dot_pull__pb2.PullMediaRequest.SerializeToString,
                 response_deserializer=track_dot_v1_dot_pull__pb2.PullMediaResponse.FromString,
                 _registered_method=True)
+        self.ListSubscriptions = channel.unary_unary(
+                '/track.v1.TrackService/ListSubscriptions',
+                request_serializer=track_dot_v1_dot_subscription__pb2.ListSubscriptionsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.ListSubscriptionsResponse.FromString,
+                _registered_method=True)
+        self.SetSubscriptionPolicy = channel.unary_unary(
+                '/track.v1.TrackService/SetSubscriptionPolicy',
+                request_serializer=track_dot_v1_dot_subscription__pb2.SetSubscriptionPolicyRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.SetSubscriptionPolicyResponse.FromString,
+                _registered_method=True)
+        self.GetSubscriptionPolicy = channel.unary_unary(
+                '/track.v1.TrackService/GetSubscriptionPolicy',
+                request_serializer=track_dot_v1_dot_subscription__pb2.GetSubscriptionPolicyRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.GetSubscriptionPolicyResponse.FromString,
+                _registered_method=True)
+        self.DeleteSubscriptionPolicy = channel.unary_unary(
+                '/track.v1.TrackService/DeleteSubscriptionPolicy',
+                request_serializer=track_dot_v1_dot_subscription__pb2.DeleteSubscriptionPolicyRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.DeleteSubscriptionPolicyResponse.FromString,
+                _registered_method=True)
+        self.ListSubscriptionPolicies = channel.unary_unary(
+                '/track.v1.TrackService/ListSubscriptionPolicies',
+                request_serializer=track_dot_v1_dot_subscription__pb2.ListSubscriptionPoliciesRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.ListSubscriptionPoliciesResponse.FromString,
+                _registered_method=True)
+        self.ExplainSubscriptions = channel.unary_unary(
+                '/track.v1.TrackService/ExplainSubscriptions',
+                request_serializer=track_dot_v1_dot_subscription__pb2.ExplainSubscriptionsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.ExplainSubscriptionsResponse.FromString,
+                _registered_method=True)
+        self.SetFocus = channel.unary_unary(
+                '/track.v1.TrackService/SetFocus',
+                request_serializer=track_dot_v1_dot_subscription__pb2.SetFocusRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.SetFocusResponse.FromString,
+                _registered_method=True)
+        self.GetFocus = channel.unary_unary(
+                '/track.v1.TrackService/GetFocus',
+                request_serializer=track_dot_v1_dot_subscription__pb2.GetFocusRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.GetFocusResponse.FromString,
+                _registered_method=True)
+        self.ClearFocus = channel.unary_unary(
+                '/track.v1.TrackService/ClearFocus',
+                request_serializer=track_dot_v1_dot_subscription__pb2.ClearFocusRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.ClearFocusResponse.FromString,
+                _registered_method=True)
+        self.ReportSubscriberState = channel.unary_unary(
+                '/track.v1.TrackService/ReportSubscriberState',
+                request_serializer=track_dot_v1_dot_subscription__pb2.ReportSubscriberStateRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_subscription__pb2.ReportSubscriberStateResponse.FromString,
+                _registered_method=True)
 
 
 class TrackServiceServicer:
@@ -358,7 +409,7 @@ class TrackServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSubscriptions(self, request, context):
-        """Subscribes participants to tracks and unsubscribes them; tells item by item how far it got.
+        """Subscribes participants to tracks and unsubscribes them, and chooses how they receive them; tells item by item how far it got.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -563,6 +614,76 @@ class TrackServiceServicer:
 
     def PullMedia(self, request, context):
         """Streams a live track to the caller: as chunks of a container, or frame by frame.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSubscriptions(self, request, context):
+        """Lists who receives what: what should be, what is seen, and the layer with every term that limits it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSubscriptionPolicy(self, request, context):
+        """Sets the standing rules about subscriptions of a room, or of one subscriber.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSubscriptionPolicy(self, request, context):
+        """Shows a policy, and what of it is inherited from the room.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSubscriptionPolicy(self, request, context):
+        """Removes a policy, and gives up what it decided.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSubscriptionPolicies(self, request, context):
+        """Lists the policies of a room.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainSubscriptions(self, request, context):
+        """Tells what a policy would do to participants and tracks, and which rule decides. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetFocus(self, request, context):
+        """Sets what is looked at in a room, or by one subscriber: it drives priorities and layers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFocus(self, request, context):
+        """Shows a focus, and what is in it now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearFocus(self, request, context):
+        """Clears a focus.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportSubscriberState(self, request, context):
+        """Reports what only a subscriber's client sees: what it can decode, how it shows each video, its downlink, its load.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -780,6 +901,56 @@ def add_TrackServiceServicer_to_server(servicer, server):
                     servicer.PullMedia,
                     request_deserializer=track_dot_v1_dot_pull__pb2.PullMediaRequest.FromString,
                     response_serializer=track_dot_v1_dot_pull__pb2.PullMediaResponse.SerializeToString,
+            ),
+            'ListSubscriptions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSubscriptions,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.ListSubscriptionsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.ListSubscriptionsResponse.SerializeToString,
+            ),
+            'SetSubscriptionPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSubscriptionPolicy,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.SetSubscriptionPolicyRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.SetSubscriptionPolicyResponse.SerializeToString,
+            ),
+            'GetSubscriptionPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSubscriptionPolicy,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.GetSubscriptionPolicyRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.GetSubscriptionPolicyResponse.SerializeToString,
+            ),
+            'DeleteSubscriptionPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSubscriptionPolicy,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.DeleteSubscriptionPolicyRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.DeleteSubscriptionPolicyResponse.SerializeToString,
+            ),
+            'ListSubscriptionPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSubscriptionPolicies,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.ListSubscriptionPoliciesRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.ListSubscriptionPoliciesResponse.SerializeToString,
+            ),
+            'ExplainSubscriptions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainSubscriptions,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.ExplainSubscriptionsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.ExplainSubscriptionsResponse.SerializeToString,
+            ),
+            'SetFocus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetFocus,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.SetFocusRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.SetFocusResponse.SerializeToString,
+            ),
+            'GetFocus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFocus,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.GetFocusRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.GetFocusResponse.SerializeToString,
+            ),
+            'ClearFocus': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearFocus,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.ClearFocusRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.ClearFocusResponse.SerializeToString,
+            ),
+            'ReportSubscriberState': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportSubscriberState,
+                    request_deserializer=track_dot_v1_dot_subscription__pb2.ReportSubscriberStateRequest.FromString,
+                    response_serializer=track_dot_v1_dot_subscription__pb2.ReportSubscriberStateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1919,6 +2090,276 @@ class TrackService:
             '/track.v1.TrackService/PullMedia',
             track_dot_v1_dot_pull__pb2.PullMediaRequest.SerializeToString,
             track_dot_v1_dot_pull__pb2.PullMediaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSubscriptions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListSubscriptions',
+            track_dot_v1_dot_subscription__pb2.ListSubscriptionsRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.ListSubscriptionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSubscriptionPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/SetSubscriptionPolicy',
+            track_dot_v1_dot_subscription__pb2.SetSubscriptionPolicyRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.SetSubscriptionPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSubscriptionPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/GetSubscriptionPolicy',
+            track_dot_v1_dot_subscription__pb2.GetSubscriptionPolicyRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.GetSubscriptionPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSubscriptionPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/DeleteSubscriptionPolicy',
+            track_dot_v1_dot_subscription__pb2.DeleteSubscriptionPolicyRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.DeleteSubscriptionPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSubscriptionPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListSubscriptionPolicies',
+            track_dot_v1_dot_subscription__pb2.ListSubscriptionPoliciesRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.ListSubscriptionPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainSubscriptions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ExplainSubscriptions',
+            track_dot_v1_dot_subscription__pb2.ExplainSubscriptionsRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.ExplainSubscriptionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetFocus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/SetFocus',
+            track_dot_v1_dot_subscription__pb2.SetFocusRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.SetFocusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFocus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/GetFocus',
+            track_dot_v1_dot_subscription__pb2.GetFocusRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.GetFocusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearFocus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ClearFocus',
+            track_dot_v1_dot_subscription__pb2.ClearFocusRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.ClearFocusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportSubscriberState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ReportSubscriberState',
+            track_dot_v1_dot_subscription__pb2.ReportSubscriberStateRequest.SerializeToString,
+            track_dot_v1_dot_subscription__pb2.ReportSubscriberStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

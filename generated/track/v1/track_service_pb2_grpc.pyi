@@ -16,6 +16,7 @@ from track.v1 import pull_pb2 as _pull_pb2
 from track.v1 import push_pb2 as _push_pb2
 from track.v1 import quality_pb2 as _quality_pb2
 from track.v1 import server_info_pb2 as _server_info_pb2
+from track.v1 import subscription_pb2 as _subscription_pb2
 from track.v1 import subscription_permission_pb2 as _subscription_permission_pb2
 from track.v1 import token_pb2 as _token_pb2
 from track.v1 import tracks_pb2 as _tracks_pb2
@@ -82,7 +83,7 @@ class TrackServiceStub:
     UnmuteTracks: _grpc.UnaryUnaryMultiCallable[_tracks_pb2.UnmuteTracksRequest, _tracks_pb2.UnmuteTracksResponse]
     """Unmutes tracks, and waits until the room shows it."""
     UpdateSubscriptions: _grpc.UnaryUnaryMultiCallable[_tracks_pb2.UpdateSubscriptionsRequest, _tracks_pb2.UpdateSubscriptionsResponse]
-    """Subscribes participants to tracks and unsubscribes them; tells item by item how far it got."""
+    """Subscribes participants to tracks and unsubscribes them, and chooses how they receive them; tells item by item how far it got."""
     StreamQualityReports: _grpc.UnaryStreamMultiCallable[_quality_pb2.StreamQualityReportsRequest, _quality_pb2.StreamQualityReportsResponse]
     """Streams the quality of a room's tracks, of one participant's, or of some tracks, at an interval."""
     GetQualityReport: _grpc.UnaryUnaryMultiCallable[_quality_pb2.GetQualityReportRequest, _quality_pb2.GetQualityReportResponse]
@@ -143,6 +144,26 @@ class TrackServiceStub:
     """Lists the rules that apply in a room."""
     PullMedia: _grpc.UnaryStreamMultiCallable[_pull_pb2.PullMediaRequest, _pull_pb2.PullMediaResponse]
     """Streams a live track to the caller: as chunks of a container, or frame by frame."""
+    ListSubscriptions: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.ListSubscriptionsRequest, _subscription_pb2.ListSubscriptionsResponse]
+    """Lists who receives what: what should be, what is seen, and the layer with every term that limits it."""
+    SetSubscriptionPolicy: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.SetSubscriptionPolicyRequest, _subscription_pb2.SetSubscriptionPolicyResponse]
+    """Sets the standing rules about subscriptions of a room, or of one subscriber."""
+    GetSubscriptionPolicy: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.GetSubscriptionPolicyRequest, _subscription_pb2.GetSubscriptionPolicyResponse]
+    """Shows a policy, and what of it is inherited from the room."""
+    DeleteSubscriptionPolicy: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.DeleteSubscriptionPolicyRequest, _subscription_pb2.DeleteSubscriptionPolicyResponse]
+    """Removes a policy, and gives up what it decided."""
+    ListSubscriptionPolicies: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.ListSubscriptionPoliciesRequest, _subscription_pb2.ListSubscriptionPoliciesResponse]
+    """Lists the policies of a room."""
+    ExplainSubscriptions: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.ExplainSubscriptionsRequest, _subscription_pb2.ExplainSubscriptionsResponse]
+    """Tells what a policy would do to participants and tracks, and which rule decides. Changes nothing."""
+    SetFocus: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.SetFocusRequest, _subscription_pb2.SetFocusResponse]
+    """Sets what is looked at in a room, or by one subscriber: it drives priorities and layers."""
+    GetFocus: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.GetFocusRequest, _subscription_pb2.GetFocusResponse]
+    """Shows a focus, and what is in it now."""
+    ClearFocus: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.ClearFocusRequest, _subscription_pb2.ClearFocusResponse]
+    """Clears a focus."""
+    ReportSubscriberState: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.ReportSubscriberStateRequest, _subscription_pb2.ReportSubscriberStateResponse]
+    """Reports what only a subscriber's client sees: what it can decode, how it shows each video, its downlink, its load."""
 
 @_typing.type_check_only
 class TrackServiceAsyncStub(TrackServiceStub):
@@ -184,7 +205,7 @@ class TrackServiceAsyncStub(TrackServiceStub):
     UnmuteTracks: _aio.UnaryUnaryMultiCallable[_tracks_pb2.UnmuteTracksRequest, _tracks_pb2.UnmuteTracksResponse]  # type: ignore[assignment]
     """Unmutes tracks, and waits until the room shows it."""
     UpdateSubscriptions: _aio.UnaryUnaryMultiCallable[_tracks_pb2.UpdateSubscriptionsRequest, _tracks_pb2.UpdateSubscriptionsResponse]  # type: ignore[assignment]
-    """Subscribes participants to tracks and unsubscribes them; tells item by item how far it got."""
+    """Subscribes participants to tracks and unsubscribes them, and chooses how they receive them; tells item by item how far it got."""
     StreamQualityReports: _aio.UnaryStreamMultiCallable[_quality_pb2.StreamQualityReportsRequest, _quality_pb2.StreamQualityReportsResponse]  # type: ignore[assignment]
     """Streams the quality of a room's tracks, of one participant's, or of some tracks, at an interval."""
     GetQualityReport: _aio.UnaryUnaryMultiCallable[_quality_pb2.GetQualityReportRequest, _quality_pb2.GetQualityReportResponse]  # type: ignore[assignment]
@@ -245,6 +266,26 @@ class TrackServiceAsyncStub(TrackServiceStub):
     """Lists the rules that apply in a room."""
     PullMedia: _aio.UnaryStreamMultiCallable[_pull_pb2.PullMediaRequest, _pull_pb2.PullMediaResponse]  # type: ignore[assignment]
     """Streams a live track to the caller: as chunks of a container, or frame by frame."""
+    ListSubscriptions: _aio.UnaryUnaryMultiCallable[_subscription_pb2.ListSubscriptionsRequest, _subscription_pb2.ListSubscriptionsResponse]  # type: ignore[assignment]
+    """Lists who receives what: what should be, what is seen, and the layer with every term that limits it."""
+    SetSubscriptionPolicy: _aio.UnaryUnaryMultiCallable[_subscription_pb2.SetSubscriptionPolicyRequest, _subscription_pb2.SetSubscriptionPolicyResponse]  # type: ignore[assignment]
+    """Sets the standing rules about subscriptions of a room, or of one subscriber."""
+    GetSubscriptionPolicy: _aio.UnaryUnaryMultiCallable[_subscription_pb2.GetSubscriptionPolicyRequest, _subscription_pb2.GetSubscriptionPolicyResponse]  # type: ignore[assignment]
+    """Shows a policy, and what of it is inherited from the room."""
+    DeleteSubscriptionPolicy: _aio.UnaryUnaryMultiCallable[_subscription_pb2.DeleteSubscriptionPolicyRequest, _subscription_pb2.DeleteSubscriptionPolicyResponse]  # type: ignore[assignment]
+    """Removes a policy, and gives up what it decided."""
+    ListSubscriptionPolicies: _aio.UnaryUnaryMultiCallable[_subscription_pb2.ListSubscriptionPoliciesRequest, _subscription_pb2.ListSubscriptionPoliciesResponse]  # type: ignore[assignment]
+    """Lists the policies of a room."""
+    ExplainSubscriptions: _aio.UnaryUnaryMultiCallable[_subscription_pb2.ExplainSubscriptionsRequest, _subscription_pb2.ExplainSubscriptionsResponse]  # type: ignore[assignment]
+    """Tells what a policy would do to participants and tracks, and which rule decides. Changes nothing."""
+    SetFocus: _aio.UnaryUnaryMultiCallable[_subscription_pb2.SetFocusRequest, _subscription_pb2.SetFocusResponse]  # type: ignore[assignment]
+    """Sets what is looked at in a room, or by one subscriber: it drives priorities and layers."""
+    GetFocus: _aio.UnaryUnaryMultiCallable[_subscription_pb2.GetFocusRequest, _subscription_pb2.GetFocusResponse]  # type: ignore[assignment]
+    """Shows a focus, and what is in it now."""
+    ClearFocus: _aio.UnaryUnaryMultiCallable[_subscription_pb2.ClearFocusRequest, _subscription_pb2.ClearFocusResponse]  # type: ignore[assignment]
+    """Clears a focus."""
+    ReportSubscriberState: _aio.UnaryUnaryMultiCallable[_subscription_pb2.ReportSubscriberStateRequest, _subscription_pb2.ReportSubscriberStateResponse]  # type: ignore[assignment]
+    """Reports what only a subscriber's client sees: what it can decode, how it shows each video, its downlink, its load."""
 
 class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
@@ -361,7 +402,7 @@ class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tracks_pb2.UpdateSubscriptionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tracks_pb2.UpdateSubscriptionsResponse, _abc.Awaitable[_tracks_pb2.UpdateSubscriptionsResponse]]:
-        """Subscribes participants to tracks and unsubscribes them; tells item by item how far it got."""
+        """Subscribes participants to tracks and unsubscribes them, and chooses how they receive them; tells item by item how far it got."""
 
     @_abc_1.abstractmethod
     def StreamQualityReports(
@@ -596,5 +637,85 @@ class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pull_pb2.PullMediaResponse], _abc.AsyncIterator[_pull_pb2.PullMediaResponse]]:
         """Streams a live track to the caller: as chunks of a container, or frame by frame."""
+
+    @_abc_1.abstractmethod
+    def ListSubscriptions(
+        self,
+        request: _subscription_pb2.ListSubscriptionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.ListSubscriptionsResponse, _abc.Awaitable[_subscription_pb2.ListSubscriptionsResponse]]:
+        """Lists who receives what: what should be, what is seen, and the layer with every term that limits it."""
+
+    @_abc_1.abstractmethod
+    def SetSubscriptionPolicy(
+        self,
+        request: _subscription_pb2.SetSubscriptionPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.SetSubscriptionPolicyResponse, _abc.Awaitable[_subscription_pb2.SetSubscriptionPolicyResponse]]:
+        """Sets the standing rules about subscriptions of a room, or of one subscriber."""
+
+    @_abc_1.abstractmethod
+    def GetSubscriptionPolicy(
+        self,
+        request: _subscription_pb2.GetSubscriptionPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.GetSubscriptionPolicyResponse, _abc.Awaitable[_subscription_pb2.GetSubscriptionPolicyResponse]]:
+        """Shows a policy, and what of it is inherited from the room."""
+
+    @_abc_1.abstractmethod
+    def DeleteSubscriptionPolicy(
+        self,
+        request: _subscription_pb2.DeleteSubscriptionPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.DeleteSubscriptionPolicyResponse, _abc.Awaitable[_subscription_pb2.DeleteSubscriptionPolicyResponse]]:
+        """Removes a policy, and gives up what it decided."""
+
+    @_abc_1.abstractmethod
+    def ListSubscriptionPolicies(
+        self,
+        request: _subscription_pb2.ListSubscriptionPoliciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.ListSubscriptionPoliciesResponse, _abc.Awaitable[_subscription_pb2.ListSubscriptionPoliciesResponse]]:
+        """Lists the policies of a room."""
+
+    @_abc_1.abstractmethod
+    def ExplainSubscriptions(
+        self,
+        request: _subscription_pb2.ExplainSubscriptionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.ExplainSubscriptionsResponse, _abc.Awaitable[_subscription_pb2.ExplainSubscriptionsResponse]]:
+        """Tells what a policy would do to participants and tracks, and which rule decides. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def SetFocus(
+        self,
+        request: _subscription_pb2.SetFocusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.SetFocusResponse, _abc.Awaitable[_subscription_pb2.SetFocusResponse]]:
+        """Sets what is looked at in a room, or by one subscriber: it drives priorities and layers."""
+
+    @_abc_1.abstractmethod
+    def GetFocus(
+        self,
+        request: _subscription_pb2.GetFocusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.GetFocusResponse, _abc.Awaitable[_subscription_pb2.GetFocusResponse]]:
+        """Shows a focus, and what is in it now."""
+
+    @_abc_1.abstractmethod
+    def ClearFocus(
+        self,
+        request: _subscription_pb2.ClearFocusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.ClearFocusResponse, _abc.Awaitable[_subscription_pb2.ClearFocusResponse]]:
+        """Clears a focus."""
+
+    @_abc_1.abstractmethod
+    def ReportSubscriberState(
+        self,
+        request: _subscription_pb2.ReportSubscriberStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_pb2.ReportSubscriberStateResponse, _abc.Awaitable[_subscription_pb2.ReportSubscriberStateResponse]]:
+        """Reports what only a subscriber's client sees: what it can decode, how it shows each video, its downlink, its load."""
 
 def add_TrackServiceServicer_to_server(servicer: TrackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

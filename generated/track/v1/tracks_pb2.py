@@ -27,10 +27,11 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from track.v1 import error_pb2 as track_dot_v1_dot_error__pb2
 from track.v1 import moderation_pb2 as track_dot_v1_dot_moderation__pb2
 from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
+from track.v1 import subscription_pb2 as track_dot_v1_dot_subscription__pb2
 from track.v1 import track_pb2 as track_dot_v1_dot_track__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15track/v1/tracks.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14track/v1/error.proto\x1a\x19track/v1/moderation.proto\x1a\x1atrack/v1/publication.proto\x1a\x14track/v1/track.proto\"a\n\x0fGetTrackRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x34\n\ttrack_sid\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^D?TR_[A-Za-z0-9_-]{1,60}$\"Z\n\x10GetTrackResponse\x12\x1e\n\x05track\x18\x01 \x01(\x0b\x32\x0f.track.v1.Track\x12&\n\tfreshness\x18\x02 \x01(\x0b\x32\x13.track.v1.Freshness\"\xa0\x01\n\x11ListTracksRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x1a\n\x08order_by\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x10\"v\n\x12ListTracksResponse\x12\x1f\n\x06tracks\x18\x01 \x03(\x0b\x32\x0f.track.v1.Track\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12&\n\tfreshness\x18\x03 \x01(\x0b\x32\x13.track.v1.Freshness\"h\n\x08TrackRef\x12\x34\n\ttrack_sid\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^D?TR_[A-Za-z0-9_-]{1,60}$\x12&\n\x14participant_identity\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\"\xe1\x01\n\nMuteResult\x12!\n\x05track\x18\x01 \x01(\x0b\x32\x12.track.v1.TrackRef\x12\x1e\n\x05stage\x18\x02 \x01(\x0e\x32\x0f.track.v1.Stage\x12$\n\x08\x65vidence\x18\x03 \x01(\x0e\x32\x12.track.v1.Evidence\x12\x12\n\x05muted\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\"\n\x07problem\x18\x05 \x01(\x0b\x32\x11.track.v1.Problem\x12(\n\x05\x62lock\x18\x06 \x01(\x0b\x32\x19.track.v1.ModerationBlockB\x08\n\x06_muted\"\xc8\x03\n\x11MuteTracksRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12,\n\x06tracks\x18\x02 \x03(\x0b\x32\x12.track.v1.TrackRefB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x1f\n\rexcept_filter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x18\n\x06reason\x18\x07 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x62lock\x18\t \x01(\x08:\xa0\x01\xbaH\x9c\x01\x1a\x99\x01\n\x0bmute.tracks\x12=give `tracks`, or `filter`, `except_filter`, or both of these\x1aK(this.tracks.size() > 0) != (this.filter != \'\' || this.except_filter != \'\')\";\n\x12MuteTracksResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.track.v1.MuteResult\"\x94\x01\n\x13UnmuteTracksRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12.\n\x06tracks\x18\x02 \x03(\x0b\x32\x12.track.v1.TrackRefB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"=\n\x14UnmuteTracksResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.track.v1.MuteResult\"\x87\x01\n\x12SubscriptionUpdate\x12(\n\x14participant_identity\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x34\n\ttrack_sid\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^D?TR_[A-Za-z0-9_-]{1,60}$\x12\x11\n\tsubscribe\x18\x03 \x01(\x08\"\xe8\x01\n\x12SubscriptionResult\x12\x32\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1c.track.v1.SubscriptionUpdate\x12\x1e\n\x05stage\x18\x02 \x01(\x0e\x32\x0f.track.v1.Stage\x12$\n\x08\x65vidence\x18\x03 \x01(\x0e\x32\x12.track.v1.Evidence\x12\x15\n\x08observed\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12\"\n\x07problem\x18\x06 \x01(\x0b\x32\x11.track.v1.ProblemB\x0b\n\t_observed\"\xcc\x01\n\x1aUpdateSubscriptionsRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12:\n\x07updates\x18\x02 \x03(\x0b\x32\x1c.track.v1.SubscriptionUpdateB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12#\n\x11\x63onsistency_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\"L\n\x1bUpdateSubscriptionsResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.track.v1.SubscriptionResultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15track/v1/tracks.proto\x12\x08track.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14track/v1/error.proto\x1a\x19track/v1/moderation.proto\x1a\x1atrack/v1/publication.proto\x1a\x1btrack/v1/subscription.proto\x1a\x14track/v1/track.proto\"a\n\x0fGetTrackRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x34\n\ttrack_sid\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^D?TR_[A-Za-z0-9_-]{1,60}$\"Z\n\x10GetTrackResponse\x12\x1e\n\x05track\x18\x01 \x01(\x0b\x32\x0f.track.v1.Track\x12&\n\tfreshness\x18\x02 \x01(\x0b\x32\x13.track.v1.Freshness\"\xa0\x01\n\x11ListTracksRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x1a\n\x08order_by\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x10\"v\n\x12ListTracksResponse\x12\x1f\n\x06tracks\x18\x01 \x03(\x0b\x32\x0f.track.v1.Track\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12&\n\tfreshness\x18\x03 \x01(\x0b\x32\x13.track.v1.Freshness\"h\n\x08TrackRef\x12\x34\n\ttrack_sid\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^D?TR_[A-Za-z0-9_-]{1,60}$\x12&\n\x14participant_identity\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\"\xe1\x01\n\nMuteResult\x12!\n\x05track\x18\x01 \x01(\x0b\x32\x12.track.v1.TrackRef\x12\x1e\n\x05stage\x18\x02 \x01(\x0e\x32\x0f.track.v1.Stage\x12$\n\x08\x65vidence\x18\x03 \x01(\x0e\x32\x12.track.v1.Evidence\x12\x12\n\x05muted\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\"\n\x07problem\x18\x05 \x01(\x0b\x32\x11.track.v1.Problem\x12(\n\x05\x62lock\x18\x06 \x01(\x0b\x32\x19.track.v1.ModerationBlockB\x08\n\x06_muted\"\xc8\x03\n\x11MuteTracksRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12,\n\x06tracks\x18\x02 \x03(\x0b\x32\x12.track.v1.TrackRefB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x1f\n\rexcept_filter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03(\x80 \x12\x18\n\x06reason\x18\x07 \x01(\tB\x08\xbaH\x05r\x03(\x80\x02\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x62lock\x18\t \x01(\x08:\xa0\x01\xbaH\x9c\x01\x1a\x99\x01\n\x0bmute.tracks\x12=give `tracks`, or `filter`, `except_filter`, or both of these\x1aK(this.tracks.size() > 0) != (this.filter != \'\' || this.except_filter != \'\')\";\n\x12MuteTracksResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.track.v1.MuteResult\"\x94\x01\n\x13UnmuteTracksRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12.\n\x06tracks\x18\x02 \x03(\x0b\x32\x12.track.v1.TrackRefB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"=\n\x14UnmuteTracksResponse\x12%\n\x07results\x18\x01 \x03(\x0b\x32\x14.track.v1.MuteResult\"\xf2\x03\n\x12SubscriptionUpdate\x12(\n\x14participant_identity\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12\x34\n\ttrack_sid\x18\x02 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^D?TR_[A-Za-z0-9_-]{1,60}$\x12\x11\n\tsubscribe\x18\x03 \x01(\x08\x12\x30\n\x08settings\x18\x04 \x01(\x0b\x32\x1e.track.v1.SubscriptionSettings\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07release\x18\x06 \x01(\x08:\xf4\x01\xbaH\xf0\x01\x1a\x86\x01\n\x1bsubscription_update.release\x12\x14`release` goes alone\x1aQ!this.release || !(this.subscribe || has(this.settings) || has(this.expire_time))\x1a\x65\n\x1csubscription_update.settings\x12\x1e`settings` go with `subscribe`\x1a%!has(this.settings) || this.subscribe\"\xdf\x02\n\x12SubscriptionResult\x12\x32\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1c.track.v1.SubscriptionUpdate\x12\x1e\n\x05stage\x18\x02 \x01(\x0e\x32\x0f.track.v1.Stage\x12$\n\x08\x65vidence\x18\x03 \x01(\x0e\x32\x12.track.v1.Evidence\x12\x15\n\x08observed\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12\"\n\x07problem\x18\x06 \x01(\x0b\x32\x11.track.v1.Problem\x12/\n\x0b\x65nforcement\x18\x07 \x01(\x0e\x32\x1a.track.v1.LayerEnforcement\x12&\n\x05layer\x18\x08 \x01(\x0b\x32\x17.track.v1.LayerDecision\x12\x1c\n\x14unsupported_settings\x18\t \x03(\tB\x0b\n\t_observed\"\xcc\x01\n\x1aUpdateSubscriptionsRequest\x12\x18\n\x04room\x18\x01 \x01(\tB\n\xbaH\x07r\x05 \x01(\x80\x02\x12:\n\x07updates\x18\x02 \x03(\x0b\x32\x1c.track.v1.SubscriptionUpdateB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12#\n\x11\x63onsistency_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03(\x80\x01\"L\n\x1bUpdateSubscriptionsResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.track.v1.SubscriptionResultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -79,6 +80,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIPTIONUPDATE'].fields_by_name['participant_identity']._serialized_options = b'\272H\007r\005 \001(\200\002'
   _globals['_SUBSCRIPTIONUPDATE'].fields_by_name['track_sid']._loaded_options = None
   _globals['_SUBSCRIPTIONUPDATE'].fields_by_name['track_sid']._serialized_options = b'\272H\036r\0342\032^D?TR_[A-Za-z0-9_-]{1,60}$'
+  _globals['_SUBSCRIPTIONUPDATE']._loaded_options = None
+  _globals['_SUBSCRIPTIONUPDATE']._serialized_options = b'\272H\360\001\032\206\001\n\033subscription_update.release\022\024`release` goes alone\032Q!this.release || !(this.subscribe || has(this.settings) || has(this.expire_time))\032e\n\034subscription_update.settings\022\036`settings` go with `subscribe`\032%!has(this.settings) || this.subscribe'
   _globals['_UPDATESUBSCRIPTIONSREQUEST'].fields_by_name['room']._loaded_options = None
   _globals['_UPDATESUBSCRIPTIONSREQUEST'].fields_by_name['room']._serialized_options = b'\272H\007r\005 \001(\200\002'
   _globals['_UPDATESUBSCRIPTIONSREQUEST'].fields_by_name['updates']._loaded_options = None
@@ -87,32 +90,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATESUBSCRIPTIONSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003(\200\001'
   _globals['_UPDATESUBSCRIPTIONSREQUEST'].fields_by_name['consistency_token']._loaded_options = None
   _globals['_UPDATESUBSCRIPTIONSREQUEST'].fields_by_name['consistency_token']._serialized_options = b'\272H\005r\003(\200\001'
-  _globals['_GETTRACKREQUEST']._serialized_start=196
-  _globals['_GETTRACKREQUEST']._serialized_end=293
-  _globals['_GETTRACKRESPONSE']._serialized_start=295
-  _globals['_GETTRACKRESPONSE']._serialized_end=385
-  _globals['_LISTTRACKSREQUEST']._serialized_start=388
-  _globals['_LISTTRACKSREQUEST']._serialized_end=548
-  _globals['_LISTTRACKSRESPONSE']._serialized_start=550
-  _globals['_LISTTRACKSRESPONSE']._serialized_end=668
-  _globals['_TRACKREF']._serialized_start=670
-  _globals['_TRACKREF']._serialized_end=774
-  _globals['_MUTERESULT']._serialized_start=777
-  _globals['_MUTERESULT']._serialized_end=1002
-  _globals['_MUTETRACKSREQUEST']._serialized_start=1005
-  _globals['_MUTETRACKSREQUEST']._serialized_end=1461
-  _globals['_MUTETRACKSRESPONSE']._serialized_start=1463
-  _globals['_MUTETRACKSRESPONSE']._serialized_end=1522
-  _globals['_UNMUTETRACKSREQUEST']._serialized_start=1525
-  _globals['_UNMUTETRACKSREQUEST']._serialized_end=1673
-  _globals['_UNMUTETRACKSRESPONSE']._serialized_start=1675
-  _globals['_UNMUTETRACKSRESPONSE']._serialized_end=1736
-  _globals['_SUBSCRIPTIONUPDATE']._serialized_start=1739
-  _globals['_SUBSCRIPTIONUPDATE']._serialized_end=1874
-  _globals['_SUBSCRIPTIONRESULT']._serialized_start=1877
-  _globals['_SUBSCRIPTIONRESULT']._serialized_end=2109
-  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_start=2112
-  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_end=2316
-  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_start=2318
-  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_end=2394
+  _globals['_GETTRACKREQUEST']._serialized_start=225
+  _globals['_GETTRACKREQUEST']._serialized_end=322
+  _globals['_GETTRACKRESPONSE']._serialized_start=324
+  _globals['_GETTRACKRESPONSE']._serialized_end=414
+  _globals['_LISTTRACKSREQUEST']._serialized_start=417
+  _globals['_LISTTRACKSREQUEST']._serialized_end=577
+  _globals['_LISTTRACKSRESPONSE']._serialized_start=579
+  _globals['_LISTTRACKSRESPONSE']._serialized_end=697
+  _globals['_TRACKREF']._serialized_start=699
+  _globals['_TRACKREF']._serialized_end=803
+  _globals['_MUTERESULT']._serialized_start=806
+  _globals['_MUTERESULT']._serialized_end=1031
+  _globals['_MUTETRACKSREQUEST']._serialized_start=1034
+  _globals['_MUTETRACKSREQUEST']._serialized_end=1490
+  _globals['_MUTETRACKSRESPONSE']._serialized_start=1492
+  _globals['_MUTETRACKSRESPONSE']._serialized_end=1551
+  _globals['_UNMUTETRACKSREQUEST']._serialized_start=1554
+  _globals['_UNMUTETRACKSREQUEST']._serialized_end=1702
+  _globals['_UNMUTETRACKSRESPONSE']._serialized_start=1704
+  _globals['_UNMUTETRACKSRESPONSE']._serialized_end=1765
+  _globals['_SUBSCRIPTIONUPDATE']._serialized_start=1768
+  _globals['_SUBSCRIPTIONUPDATE']._serialized_end=2266
+  _globals['_SUBSCRIPTIONRESULT']._serialized_start=2269
+  _globals['_SUBSCRIPTIONRESULT']._serialized_end=2620
+  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_start=2623
+  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_end=2827
+  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_start=2829
+  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_end=2905
 # @@protoc_insertion_point(module_scope)

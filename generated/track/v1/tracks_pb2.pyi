@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from track.v1 import error_pb2 as _error_pb2
 from track.v1 import moderation_pb2 as _moderation_pb2
 from track.v1 import publication_pb2 as _publication_pb2
+from track.v1 import subscription_pb2 as _subscription_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
 import sys
@@ -388,29 +389,51 @@ Global___UnmuteTracksResponse: _TypeAlias = UnmuteTracksResponse  # noqa: Y015
 
 @_typing.final
 class SubscriptionUpdate(_message.Message):
-    """One participant's subscription to one track."""
+    """One participant's subscription to one track. It is a manual choice: it stands in the place of what the rules of
+    SetSubscriptionPolicy say, until it is released or expires, over reconnects of the subscriber and restarts of this service, as
+    long as the track or its publication and the room, and until a day after the subscriber has left. A subscriber's choice for
+    itself may go neither against a rule that does not let it, nor against what an admin chose for it (SUBSCRIPTION_RULE).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
     TRACK_SID_FIELD_NUMBER: _builtins.int
     SUBSCRIBE_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     participant_identity: _builtins.str
     """Identity of the subscriber."""
     track_sid: _builtins.str
     """SID of the media track, TR_.... Data tracks are subscribed by clients themselves: FAILED_PRECONDITION."""
     subscribe: _builtins.bool
     """True to subscribe, false to unsubscribe."""
+    release: _builtins.bool
+    """Give the choice up: rules decide again, or LiveKit and the client where there is none. Alone."""
+    @_builtins.property
+    def settings(self) -> _subscription_pb2.SubscriptionSettings:
+        """How it is received, in the place of what the rules say. Only with `subscribe`; what is for video alone is refused for sound.
+        Default: as before this call.
+        """
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when this choice holds, up to 30 days from now. Default: until it is released."""
+
     def __init__(
         self,
         *,
         participant_identity: _builtins.str = ...,
         track_sid: _builtins.str = ...,
         subscribe: _builtins.bool = ...,
+        settings: _subscription_pb2.SubscriptionSettings | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        release: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant_identity", b"participant_identity", "subscribe", b"subscribe", "track_sid", b"track_sid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "participant_identity", b"participant_identity", "release", b"release", "settings", b"settings", "subscribe", b"subscribe", "track_sid", b"track_sid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -428,9 +451,13 @@ class SubscriptionResult(_message.Message):
     OBSERVED_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    LAYER_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_SETTINGS_FIELD_NUMBER: _builtins.int
     stage: _publication_pb2.Stage.ValueType
     """How far it got. LiveKit tells nobody but the subscriber who is subscribed, so OBSERVED needs its debug view
-    (`TRACK_LIVEKIT_DEBUG_URL`); without it the stage stays REQUESTED. Unset where it failed.
+    (`TRACK_LIVEKIT_DEBUG_URL`) or the companion in the subscriber's client, and ACKNOWLEDGED that companion; without both the
+    stage stays REQUESTED. Unset where it failed.
     """
     evidence: _publication_pb2.Evidence.ValueType
     """Where the effect was seen. Set with OBSERVED."""
@@ -438,6 +465,8 @@ class SubscriptionResult(_message.Message):
     """Whether the subscription exists now, as last seen. Absent where nobody can see it."""
     attempts: _builtins.int
     """How often LiveKit was asked: more than once where it was away."""
+    enforcement: _subscription_pb2.LayerEnforcement.ValueType
+    """How its layer is brought about. Unset for sound, and where neither `settings` nor anything else limits the video."""
     @_builtins.property
     def subscription(self) -> Global___SubscriptionUpdate:
         """The subscription asked for."""
@@ -445,6 +474,14 @@ class SubscriptionResult(_message.Message):
     @_builtins.property
     def problem(self) -> _error_pb2.Problem:
         """Why it failed. Absent where it did not."""
+
+    @_builtins.property
+    def layer(self) -> _subscription_pb2.LayerDecision:
+        """The layer that it should receive now, with every term. For video alone."""
+
+    @_builtins.property
+    def unsupported_settings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Settings that the subscriber's client cannot make, by their names, e.g. `frames_per_second`."""
 
     def __init__(
         self,
@@ -455,10 +492,13 @@ class SubscriptionResult(_message.Message):
         observed: _builtins.bool | None = ...,
         attempts: _builtins.int = ...,
         problem: _error_pb2.Problem | None = ...,
+        enforcement: _subscription_pb2.LayerEnforcement.ValueType = ...,
+        layer: _subscription_pb2.LayerDecision | None = ...,
+        unsupported_settings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_observed", b"_observed", "observed", b"observed", "problem", b"problem", "subscription", b"subscription"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_observed", b"_observed", "layer", b"layer", "observed", b"observed", "problem", b"problem", "subscription", b"subscription"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_observed", b"_observed", "attempts", b"attempts", "evidence", b"evidence", "observed", b"observed", "problem", b"problem", "stage", b"stage", "subscription", b"subscription"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_observed", b"_observed", "attempts", b"attempts", "enforcement", b"enforcement", "evidence", b"evidence", "layer", b"layer", "observed", b"observed", "problem", b"problem", "stage", b"stage", "subscription", b"subscription", "unsupported_settings", b"unsupported_settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__observed: _TypeAlias = _typing.Literal["observed"]  # noqa: Y015
     _WhichOneofArgType__observed: _TypeAlias = _typing.Literal["_observed", b"_observed"]  # noqa: Y015

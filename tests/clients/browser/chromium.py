@@ -87,10 +87,11 @@ class Page:
 
 
 class Chromium:
-    """One browser, spoken to over its DevTools protocol. `async with` starts it and ends it."""
+    """One browser, spoken to over its DevTools protocol. `async with` starts it and ends it. ``flags``: some more."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *flags: str) -> None:
         self._directory = directory
+        self._flags = flags
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
@@ -105,7 +106,7 @@ class Chromium:
         self._serving.start()
         self._log = (self._directory / "chromium.log").open("wb")
         self._process = await asyncio.create_subprocess_exec(
-            program, *_FLAGS, f"--user-data-dir={self._directory / 'profile'}", "about:blank",
+            program, *_FLAGS, *self._flags, f"--user-data-dir={self._directory / 'profile'}", "about:blank",
             stdout=self._log, stderr=self._log, start_new_session=True,
         )  # fmt: skip
         try:

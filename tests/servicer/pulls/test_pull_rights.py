@@ -11,9 +11,9 @@ from livekit import rtc
 
 from tests.livekit_process import LiveKitProcess
 from tests.participants import camera, microphone, participant
-from tests.private_tracks import ENFORCED, clear, restrict, rule, shown
 from tests.publications import DATA, TONE, pattern, publish, unpublish, until_listed
 from tests.refusals import Refusal
+from tests.restrictions import ENFORCED, clear, restrict, rule, shown
 from tests.servicer.pulls import pulling as pull
 from tests.servicer.pulls.pulling import FRAMES, MATROSKA, OGG, WAV
 from tests.servicer.test_revocation import permit

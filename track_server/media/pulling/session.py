@@ -16,6 +16,7 @@ from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_DATA, TRACK_TYPE_VID
 from track_server import errors
 from track_server.localwire import HELLO, header, read_message
 from track_server.media.inputs.tone import SAMPLE_RATE
+from track_server.media.joins import Joins
 from track_server.media.pulling.containers import MIME_TYPES
 from track_server.media.pulling.keychecking import KeyCheck, room_options
 from track_server.media.pulling.outlet import Outlet
@@ -27,7 +28,6 @@ from track_server.pullwire import Kind
 log = structlog.get_logger(__name__)
 
 _LONGEST_MESSAGE: Final = 4096
-_LEAVE_S: Final = 3.0
 _LAST_WORD_S: Final = 5.0
 """How long the server may take to read what is left."""
 _FRAME_MS: Final = 20
@@ -40,12 +40,18 @@ class PullSession:
     """Runs from `run`'s call to its return. Owned by the child process. See Session for the other methods."""
 
     def __init__(
-        self, start: StartSession, ticket: SessionTicket, setup: Setup, leaving: Callable[[str], None]
+        self,
+        start: StartSession,
+        ticket: SessionTicket,
+        setup: Setup,
+        joins: Joins,
+        leaving: Callable[[str], None],
     ) -> None:
         self._start, self._ticket, self._setup = start, ticket, setup
+        self._joins = joins
         self._leaving = leaving
         self._room = rtc.Room()
-        self._joining: asyncio.Task[None] | None = None
+        self._joined = False
         self._stopped = asyncio.Event()
         self._desired = PullDesired()
         self._pipeline: Pipeline | None = None
@@ -108,7 +114,8 @@ class PullSession:
             for task in tasks:
                 task.cancel()
             self._tell(outlet, await asyncio.gather(*tasks, return_exceptions=True))
-            await self._leave()
+            if self._joined:
+                await self._joins.leave(self._room)
 
     def _tell(self, outlet: Outlet, results: Iterable[object]) -> None:
         """Says why it failed, where it did."""
@@ -156,18 +163,17 @@ class PullSession:
             await asyncio.gather(running, return_exceptions=True)
 
     async def _join(self, options: rtc.RoomOptions) -> None:
-        """Raises LiveKitUnavailable. Cancelled, it lets the join go on, which would leave a participant behind."""
-        joining = self._room.connect(self._start.url or self._setup.url, self._start.token, options)
-        self._joining = asyncio.create_task(joining, name="pull-join")
+        """Raises LiveKitUnavailable."""
         try:
-            await asyncio.shield(self._joining)
+            await self._joins.join(self._room, self._start.url or self._setup.url, self._start.token, options)
         except ConnectError as error:
             raise errors.LiveKitUnavailable("LiveKit did not let the session join") from error
+        self._joined = True
 
     def _follow(self, subscribing: Subscribing, pipeline: Pipeline, check: KeyCheck) -> None:
         room = self._room
         room.on("track_published", lambda publication, _: subscribing.published(publication))
-        room.on("track_subscribed", lambda track, *_: subscribing.subscribed(track))
+        room.on("track_subscribed", lambda track, publication, _: subscribing.subscribed(track, publication))
         room.on("track_unsubscribed", lambda _, publication, __: subscribing.unsubscribed(publication.sid))
         room.on("track_unpublished", lambda publication, _: subscribing.unsubscribed(publication.sid))
         room.on("data_track_published", subscribing.data_published)
@@ -192,15 +198,6 @@ class PullSession:
                         self._pipeline.finish(PullEnded.FromString(payload).reason)
                     case _:
                         pass
-
-    async def _leave(self) -> None:
-        if self._joining is not None:
-            # It takes as long as the SDK lets it at most.
-            await asyncio.gather(self._joining, return_exceptions=True)
-        if self._room.isconnected():
-            leaving = asyncio.create_task(self._room.disconnect(), name="pull-leave")
-            await asyncio.wait([leaving], timeout=_LEAVE_S)
-            leaving.cancel()
 
 
 def _started(desired: PullDesired, sid: str) -> PullStarted:

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from track.media.v1.media_service_pb2 import PullDesired
 from track.v1.pull_pb2 import PullChunk, PulledVideoFrame
 from track.v1.push_pb2 import DataFrame, PcmFrame
-from track.v1.track_pb2 import TRACK_TYPE_VIDEO
+from track.v1.track_pb2 import TRACK_TYPE_VIDEO, VIDEO_QUALITY_UNSPECIFIED
 from track_server.media.pulling.containers import Container, create_container
 from track_server.media.pulling.pictures import Picture, Scaler, plain, upright
 from track_server.media.pulling.response import Response, response
@@ -101,6 +101,7 @@ class Chunks:
         self._pictures = desired.type == TRACK_TYPE_VIDEO
         self._channels = 0 if self._pictures and not desired.audio_track_sid else desired.channels
         self._declared = (desired.width, desired.height)
+        self._chosen = desired.quality != VIDEO_QUALITY_UNSPECIFIED
         self._duration_us = desired.max_duration_us
         self._container: Container | None = None
         self._waiting: list[Sound] = []
@@ -113,7 +114,7 @@ class Chunks:
         """See Sink."""
         match item:
             case Picture():
-                container = self._container or self._open(fitting_size(item.size, self._declared))
+                container = self._container or self._open(fitting_size(item.size, self._declared, chosen=self._chosen))
                 return _chunk(self._caught_up(container) + container.picture(item))
             case Sound() if self._container is None and self._pictures and item.position_us < _FIRST_PICTURE_US:
                 self._waiting.append(item)
@@ -146,12 +147,14 @@ class Chunks:
         return b"".join(container.sound(item.samples, item.position_us, item.missing) for item in waiting)
 
 
-def fitting_size(first: tuple[int, int], declared: tuple[int, int]) -> tuple[int, int]:
+def fitting_size(first: tuple[int, int], declared: tuple[int, int], *, chosen: bool = False) -> tuple[int, int]:
     """Size of the pictures in a container: the declared one where the first is a smaller one of its shape, as the lower
     layers of simulcast are, be it turned; else that of the first. Even.
+
+    ``chosen``: the declared size is that of a layer that was chosen: the first pictures may be of a larger one.
     """
     width, height = sorted(declared) if first[0] < first[1] else sorted(declared, reverse=True)
-    if height == 0 or width < first[0]:
+    if height == 0 or (width < first[0] and not chosen):
         return first
     same = abs(first[0] * height / (first[1] * width) - 1) < _SHAPE
     return (width & ~1, height & ~1) if same else first

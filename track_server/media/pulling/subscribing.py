@@ -11,6 +11,12 @@ from livekit import rtc
 from livekit.rtc.data_track import SubscribeDataTrackError
 
 from track.media.v1.media_service_pb2 import PullDesired
+from track.v1.track_pb2 import (
+    VIDEO_QUALITY_HIGH,
+    VIDEO_QUALITY_LOW,
+    VIDEO_QUALITY_MEDIUM,
+    VIDEO_QUALITY_UNSPECIFIED,
+)
 from track_server import errors
 from track_server.media.pulling.pipeline import Pipeline
 
@@ -20,6 +26,11 @@ SUBSCRIBED_S: Final = 15.0
 """LiveKit subscribes within a second; who waits so long, with the track there and not muted, is not let in."""
 _LOOK_S: Final = 0.25
 _CLOSE_S: Final = 1.0
+_QUALITIES: Final = {
+    VIDEO_QUALITY_LOW: rtc.VideoQuality.VIDEO_QUALITY_LOW,
+    VIDEO_QUALITY_MEDIUM: rtc.VideoQuality.VIDEO_QUALITY_MEDIUM,
+    VIDEO_QUALITY_HIGH: rtc.VideoQuality.VIDEO_QUALITY_HIGH,
+}
 _GONE_S: Final = 5.0
 _UNREAD_PICTURES: Final = 8
 _UNREAD_SOUNDS: Final = 100
@@ -51,6 +62,7 @@ class Subscribing:
         self._failed = failed
         self._main = ""
         self._wanted: frozenset[str] = frozenset()
+        self._quality = VIDEO_QUALITY_UNSPECIFIED
         self._data_tracks: dict[str, rtc.RemoteDataTrack] = {}
         self._readers: dict[str, asyncio.Task[None]] = {}
         """By track SID, also of those that are ending."""
@@ -60,6 +72,7 @@ class Subscribing:
     def want(self, desired: PullDesired) -> None:
         """What is to be pulled now."""
         self._main = desired.track_sid
+        self._quality = desired.quality
         self._wanted = frozenset(filter(None, (desired.track_sid, desired.audio_track_sid)))
         for sid in self._readers.keys() - self._wanted:
             self._end(sid)
@@ -93,13 +106,17 @@ class Subscribing:
 
     def published(self, publication: rtc.RemoteTrackPublication) -> None:
         """A track is there."""
-        if publication.sid in self._wanted and not publication.subscribed:
+        if publication.sid not in self._wanted:
+            return
+        if not publication.subscribed:
             publication.set_subscribed(True)
+        self._choose(publication)
 
-    def subscribed(self, track: rtc.Track) -> None:
+    def subscribed(self, track: rtc.Track, publication: rtc.RemoteTrackPublication) -> None:
         """Media of a track come."""
         if track.sid not in self._wanted:
             return
+        self._choose(publication)
         if isinstance(track, rtc.RemoteAudioTrack):
             self._begin(track.sid, self._read_sound(track))
         elif isinstance(track, rtc.RemoteVideoTrack):
@@ -123,6 +140,12 @@ class Subscribing:
     def data_missing(self) -> bool:
         """Whether payloads of a data track are waited for, and none has come."""
         return self._main in self._data_tracks and self._main in self._waiting
+
+    def _choose(self, publication: rtc.RemoteTrackPublication) -> None:
+        """Has LiveKit send the layer that is wanted. Of a video with one layer there is nothing to choose."""
+        quality = _QUALITIES.get(self._quality)
+        if publication.sid == self._main and quality is not None and publication.simulcasted:
+            publication.set_video_quality(quality)
 
     def _publications(self) -> list[rtc.RemoteTrackPublication]:
         participants = self._room.remote_participants.values()

@@ -20,7 +20,7 @@ class Feeds(Closing):
 
     def __init__(
         self,
-        book: Callable[[], Book],
+        book: Book,
         room_of: Callable[[str], LiveRoom | None],
         ended: Callable[[Publication], None],
         max_frame_bytes: int,
@@ -42,7 +42,7 @@ class Feeds(Closing):
 
     def restore(self) -> None:
         """Begins the feeds of the publications that an earlier run left."""
-        for publication in self._book().active():
+        for publication in self._book.active():
             self._follow(publication)
 
     def announced(self, publication: Publication) -> None:
@@ -64,7 +64,7 @@ class Feeds(Closing):
 
     def stalling(self, room: str, publication_id: str) -> Publication | None:
         """The publication where its track is muted because it stalls; None where it does not, or is not there."""
-        publication = self._book().find(room, publication_id) if publication_id else None
+        publication = self._book.find(room, publication_id) if publication_id else None
         if publication is None or publication.degraded != DegradedReason.DEGRADED_REASON_STALLED:
             return None
         return publication
@@ -77,13 +77,13 @@ class Feeds(Closing):
         publication = self.stalling(room, publication_id)
         if publication is not None and publication.muted != muted:
             publication = lifecycle.muted(publication, muted)
-            await self._book().save(publication)
+            await self._book.save(publication)
         return publication
 
     def _follow(self, publication: Publication) -> None:
         if not publication.spec.HasField("push") or publication.state == ENDED:
             return
-        feed = Feed(publication, self._book(), self._room_of, self._ended, self._max_frame_bytes)
+        feed = Feed(publication, self._book, self._room_of, self._ended, self._max_frame_bytes)
         self._feeds[publication.publication_id] = feed
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

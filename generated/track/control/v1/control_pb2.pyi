@@ -16,6 +16,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import publication_update_pb2 as _publication_update_pb2
 from track.v1 import quality_pb2 as _quality_pb2
+from track.v1 import subscription_pb2 as _subscription_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
 import sys
@@ -143,6 +144,7 @@ class Command(_message.Message):
     RESTART_FIELD_NUMBER: _builtins.int
     GET_CAPABILITIES_FIELD_NUMBER: _builtins.int
     GET_RESULT_FIELD_NUMBER: _builtins.int
+    REPORT_STATE_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     """Made by the service, unique. A companion that has seen it does nothing and answers how far it got."""
     room: _builtins.str
@@ -195,6 +197,10 @@ class Command(_message.Message):
     def get_result(self) -> Global___GetResult:
         """Tell how far an earlier command got."""
 
+    @_builtins.property
+    def report_state(self) -> Global___ReportState:
+        """Report one's state from now on."""
+
     def __init__(
         self,
         *,
@@ -213,12 +219,13 @@ class Command(_message.Message):
         restart: Global___Restart | None = ...,
         get_capabilities: Global___GetCapabilities | None = ...,
         get_result: Global___GetResult | None = ...,
+        report_state: Global___ReportState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "expire_time", b"expire_time", "get_capabilities", b"get_capabilities", "get_result", b"get_result", "get_stats", b"get_stats", "issue_time", b"issue_time", "publish", b"publish", "restart", b"restart", "set_muted", b"set_muted", "set_received", b"set_received", "unpublish", b"unpublish", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "expire_time", b"expire_time", "get_capabilities", b"get_capabilities", "get_result", b"get_result", "get_stats", b"get_stats", "issue_time", b"issue_time", "publish", b"publish", "report_state", b"report_state", "restart", b"restart", "set_muted", b"set_muted", "set_received", b"set_received", "unpublish", b"unpublish", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "command_id", b"command_id", "expire_time", b"expire_time", "get_capabilities", b"get_capabilities", "get_result", b"get_result", "get_stats", b"get_stats", "issue_time", b"issue_time", "participant_identity", b"participant_identity", "participant_sid", b"participant_sid", "publish", b"publish", "restart", b"restart", "room", b"room", "set_muted", b"set_muted", "set_received", b"set_received", "unpublish", b"unpublish", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "command_id", b"command_id", "expire_time", b"expire_time", "get_capabilities", b"get_capabilities", "get_result", b"get_result", "get_stats", b"get_stats", "issue_time", b"issue_time", "participant_identity", b"participant_identity", "participant_sid", b"participant_sid", "publish", b"publish", "report_state", b"report_state", "restart", b"restart", "room", b"room", "set_muted", b"set_muted", "set_received", b"set_received", "unpublish", b"unpublish", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["publish", "unpublish", "update", "set_muted", "set_received", "get_stats", "restart", "get_capabilities", "get_result"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["publish", "unpublish", "update", "set_muted", "set_received", "get_stats", "restart", "get_capabilities", "get_result", "report_state"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -386,6 +393,7 @@ class ReceivedSettings(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
     track_sid: _builtins.str
     """SID of the track."""
     subscribed: _builtins.bool
@@ -401,7 +409,11 @@ class ReceivedSettings(_message.Message):
     frames_per_second: _builtins.float
     """Most frames per second that are of use."""
     priority: _builtins.int
-    """Which track is served first where the connection cannot carry all, 1 first. As far as the client can say so."""
+    """Which track is served first where the connection cannot carry all: 1 to 100, 100 first, as in SubscriptionSettings. As far as
+    the client can say so.
+    """
+    reset: _builtins.bool
+    """Back to how the SDK receives it by itself: all that was set by such commands is given up, before what stands beside it is set."""
     def __init__(
         self,
         *,
@@ -413,10 +425,11 @@ class ReceivedSettings(_message.Message):
         height: _builtins.int | None = ...,
         frames_per_second: _builtins.float | None = ...,
         priority: _builtins.int | None = ...,
+        reset: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_frames_per_second", b"_frames_per_second", "_height", b"_height", "_priority", b"_priority", "_quality", b"_quality", "_subscribed", b"_subscribed", "_width", b"_width", "enabled", b"enabled", "frames_per_second", b"frames_per_second", "height", b"height", "priority", b"priority", "quality", b"quality", "subscribed", b"subscribed", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_frames_per_second", b"_frames_per_second", "_height", b"_height", "_priority", b"_priority", "_quality", b"_quality", "_subscribed", b"_subscribed", "_width", b"_width", "enabled", b"enabled", "frames_per_second", b"frames_per_second", "height", b"height", "priority", b"priority", "quality", b"quality", "subscribed", b"subscribed", "track_sid", b"track_sid", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_frames_per_second", b"_frames_per_second", "_height", b"_height", "_priority", b"_priority", "_quality", b"_quality", "_subscribed", b"_subscribed", "_width", b"_width", "enabled", b"enabled", "frames_per_second", b"frames_per_second", "height", b"height", "priority", b"priority", "quality", b"quality", "reset", b"reset", "subscribed", b"subscribed", "track_sid", b"track_sid", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -521,6 +534,118 @@ class GetCapabilities(_message.Message):
 Global___GetCapabilities: _TypeAlias = GetCapabilities  # noqa: Y015
 
 @_typing.final
+class ReportState(_message.Message):
+    """Report one's state as a subscriber: at once, whenever it changes (at most every 100 ms), and whole at the interval, as data
+    messages of the topic `track.state.v1`, reliable, to one participant: a hidden one of this service's. Each is a StateReport in
+    proto JSON of at most 15 KB; a state that is longer travels in several. The newest such command counts.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESTINATION_IDENTITY_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    destination_identity: _builtins.str
+    """Identity of who it goes to. Empty: report no more."""
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """How often at least, 1 s to 60 s."""
+
+    def __init__(
+        self,
+        *,
+        destination_identity: _builtins.str = ...,
+        interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_identity", b"destination_identity", "interval", b"interval"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportState: _TypeAlias = ReportState  # noqa: Y015
+
+@_typing.final
+class StateReport(_message.Message):
+    """A state, as it is reported. Who reports is told by LiveKit, not by the message. One with a value out of its range is dropped
+    whole; what it says of tracks that do not exist is left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def state(self) -> _subscription_pb2.SubscriberState:
+        """What is known now, whole or a part of it."""
+
+    @_builtins.property
+    def received(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceivedVideo]:
+        """What is received now, of each video: the pictures' size and rate. Videos that are not named stay as they were."""
+
+    def __init__(
+        self,
+        *,
+        state: _subscription_pb2.SubscriberState | None = ...,
+        received: _abc.Iterable[Global___ReceivedVideo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received", b"received", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateReport: _TypeAlias = StateReport  # noqa: Y015
+
+@_typing.final
+class ReceivedVideo(_message.Message):
+    """What a client receives of a video."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACK_SID_FIELD_NUMBER: _builtins.int
+    SUBSCRIBED_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    track_sid: _builtins.str
+    """The track."""
+    subscribed: _builtins.bool
+    """Whether it is subscribed."""
+    width: _builtins.int
+    """Width of the pictures decoded last, in pixels. Absent before the first."""
+    height: _builtins.int
+    """Height of the pictures decoded last, in pixels."""
+    frames_per_second: _builtins.float
+    """Pictures decoded per second since the report before. Absent in the first."""
+    def __init__(
+        self,
+        *,
+        track_sid: _builtins.str = ...,
+        subscribed: _builtins.bool = ...,
+        width: _builtins.int | None = ...,
+        height: _builtins.int | None = ...,
+        frames_per_second: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second", "_height", b"_height", "_width", b"_width", "frames_per_second", b"frames_per_second", "height", b"height", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second", "_height", b"_height", "_width", b"_width", "frames_per_second", b"frames_per_second", "height", b"height", "subscribed", b"subscribed", "track_sid", b"track_sid", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__frames_per_second: _TypeAlias = _typing.Literal["frames_per_second"]  # noqa: Y015
+    _WhichOneofArgType__frames_per_second: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
+    _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
+    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frames_per_second) -> _WhichOneofReturnType__frames_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
+
+Global___ReceivedVideo: _TypeAlias = ReceivedVideo  # noqa: Y015
+
+@_typing.final
 class GetResult(_message.Message):
     """Tell how far an earlier command got."""
 
@@ -607,7 +732,9 @@ class Result(_message.Message):
 
     @_builtins.property
     def unsupported(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """SetReceived: settings that this client could not make, e.g. `TR_abc.priority`."""
+        """SetReceived: settings that this client could not make, e.g. `TR_abc.priority`; `TR_abc.track_sid` where it does not know
+        the track (yet), and took nothing of what was set for it.
+        """
 
     def __init__(
         self,

@@ -209,6 +209,7 @@ class PullDesired(_message.Message):
     MAX_DURATION_US_FIELD_NUMBER: _builtins.int
     POSITION_US_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
     track_sid: _builtins.str
     """SID of the track. Empty: it has none at the moment."""
     type: _track_pb2.TrackType.ValueType
@@ -231,6 +232,8 @@ class PullDesired(_message.Message):
     """End after so much media, in microseconds from the beginning of the stream. 0: never."""
     position_us: _builtins.int
     """Where the stream is now, in microseconds, after what an earlier session brought; 0 for the first."""
+    quality: _track_pb2.VideoQuality.ValueType
+    """The simulcast layer of the video: LOW, MEDIUM or HIGH. Not set: the largest."""
     @_builtins.property
     def frames(self) -> _pull_pb2.PullFrames:
         """Frames."""
@@ -255,10 +258,11 @@ class PullDesired(_message.Message):
         max_duration_us: _builtins.int = ...,
         position_us: _builtins.int = ...,
         stats: _pull_pb2.PullStats | None = ...,
+        quality: _track_pb2.VideoQuality.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "format", b"format", "frames", b"frames", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_track_sid", b"audio_track_sid", "channels", b"channels", "container", b"container", "encrypted", b"encrypted", "encryption_key", b"encryption_key", "format", b"format", "frames", b"frames", "height", b"height", "max_duration_us", b"max_duration_us", "position_us", b"position_us", "stats", b"stats", "track_sid", b"track_sid", "type", b"type", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_track_sid", b"audio_track_sid", "channels", b"channels", "container", b"container", "encrypted", b"encrypted", "encryption_key", b"encryption_key", "format", b"format", "frames", b"frames", "height", b"height", "max_duration_us", b"max_duration_us", "position_us", b"position_us", "quality", b"quality", "stats", b"stats", "track_sid", b"track_sid", "type", b"type", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_format: _TypeAlias = _typing.Literal["container", "frames"]  # noqa: Y015
     _WhichOneofArgType_format: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015

@@ -1,0 +1,46 @@
+"""Focus: what is looked at in a room, kept as long as the room is there."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from track_server.composition.authority import Authority
+from track_server.composition.foundation import Foundation
+from track_server.rooms.lives import Lives
+from track_server.subscription.focus.focuses import Focuses
+from track_server.subscription.focus.requests import FocusRequests
+
+
+@dataclass(frozen=True, slots=True)
+class Focused:
+    """The parts."""
+
+    focuses: Focuses
+    requests: FocusRequests
+    lives: Lives
+
+    def restore(self) -> None:
+        """Begins what an earlier run left."""
+        self.lives.restore()
+
+
+@contextlib.asynccontextmanager
+async def focusing(ground: Foundation, authority: Authority) -> AsyncIterator[Focused]:
+    """Focuses for the span of the block. What an earlier run left is read, and begun by ``restore``.
+
+    Raises StoreError.
+    """
+    rooms, standing, store = ground.rooms, ground.standing, ground.store
+    async with contextlib.AsyncExitStack() as stack:
+        lives = await stack.enter_async_context(Lives(rooms, standing, store, owner="focus", kind="focus_room"))
+        await lives.load()
+        focuses = Focuses(rooms, store, lives, most=ground.settings.max_focuses_per_room)
+        await stack.enter_async_context(focuses)
+        await focuses.load()
+        lives.add(focuses)
+        rooms.listen(lives.happened)
+        rooms.hear(focuses.spoke)
+        rooms.contribute(focuses.contribute)
+        standing.listen(lives.watched)
+        standing.miss(lives.missed)
+        yield Focused(focuses, FocusRequests(rooms, authority.access, focuses), lives)

@@ -1,0 +1,1 @@
+"""Dry runs: what policies would do."""

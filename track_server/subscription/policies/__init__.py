@@ -1,0 +1,1 @@
+"""Standing rules about subscriptions: who receives what."""

@@ -4,9 +4,8 @@ import asyncio
 import os
 from pathlib import Path
 
-from tests.conftest import StartTrack
+from tests.conftest import StartLiveKit, StartTrack
 from tests.holding_proxy import HoldingProxy
-from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import existing_room, participants
 from tests.participants import microphone, participant
 from tests.publications import TONE, pattern, publication, publish, unpublish, until_listed
@@ -31,14 +30,20 @@ if "track_server.media.child" in pathlib.Path("/proc/self/cmdline").read_text():
 
 
 async def test_a_process_hears_after_its_rooms_have_all_gone_while_one_is_being_joined(
-    start_track: StartTrack, livekit: LiveKitProcess, room: str, room_name: str, tmp_path: Path
+    start_track: StartTrack, start_livekit: StartLiveKit, room_name: str, tmp_path: Path
 ) -> None:
+    # Of its own: the workers of other servers would host some of it, past the proxy.
+    livekit = await start_livekit()
     rounds = tmp_path / "rounds"
     rounds.touch()
     (tmp_path / "sitecustomize.py").write_text(TIDY)
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    other = f"{room_name}-other"
-    async with existing_room(livekit, other), HoldingProxy(livekit, "held") as proxy:
+    room, other = room_name, f"{room_name}-other"
+    async with (
+        existing_room(livekit, room),
+        existing_room(livekit, other),
+        HoldingProxy(livekit, "held") as proxy,
+    ):
         track = await start_track(livekit, {"LIVEKIT_URL": proxy.url, "PYTHONPATH": path})
         async with (
             track.client("admin", room_admin=True, room=room) as admin,
@@ -67,9 +72,10 @@ async def test_a_process_hears_after_its_rooms_have_all_gone_while_one_is_being_
 
 
 async def test_a_join_that_comes_about_after_its_end_is_left_and_takes_nothing_along(
-    start_track: StartTrack, livekit: LiveKitProcess, room: str
+    start_track: StartTrack, start_livekit: StartLiveKit, room_name: str
 ) -> None:
-    async with HoldingProxy(livekit, "held") as proxy:
+    livekit, room = await start_livekit(), room_name
+    async with existing_room(livekit, room), HoldingProxy(livekit, "held") as proxy:
         track = await start_track(livekit, {"LIVEKIT_URL": proxy.url})
         async with track.client("admin", room_admin=True, room=room) as admin:
             stays = await publish(admin, room, TONE, "stays")

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final, TypeVar
 
 import aiohttp
-import orjson
 from livekit import rtc
 
 from tests.conftest import StartTrack
@@ -23,14 +22,13 @@ from tests.streams import events, watching
 from tests.subscription_policies import SUBSCRIBE, UNSUBSCRIBE, delete_policy, policy, rule, set_policy
 from tests.subscriptions import apply, down_tracks, listed, release, subscription, update
 from tests.track_process import Client, TrackProcess
-from track.v1 import event_pb2, publication_pb2, track_pb2
+from track.v1 import event_pb2, publication_pb2
 from track.v1 import subscription_pb2 as pb
 
 CAMERAS: Final = "track.source == TrackSource.TRACK_SOURCE_CAMERA"
 NO_CAMERAS: Final = rule("no-cameras", CAMERAS, UNSUBSCRIBE)
 T = TypeVar("T")
 CLIENT = pb.SUBSCRIPTION_DECIDER_CLIENT
-ADVISED = pb.LAYER_ENFORCEMENT_ADVISED
 
 
 async def receives(livekit: LiveKitProcess, room: str, identity: str, sid: str, *, whether: bool) -> None:
@@ -225,49 +223,6 @@ async def test_private_tracks_go_before_rules_and_who_may_not_subscribe_is_left_
             if change.subscribed and change.stage == publication_pb2.STAGE_REQUESTED:
                 assert change.participant_identity != "deaf"
                 assert (change.participant_identity, change.track_sid) != ("eve", mic.sid)
-
-
-async def test_an_app_without_a_companion_reads_its_layers_in_an_attribute_until_there_is_nothing_to_say(
-    admin: Client, livekit: LiveKitProcess, room: str
-) -> None:
-    low = pb.SubscriptionDefaults(settings=pb.SubscriptionSettings(quality=track_pb2.VIDEO_QUALITY_LOW, priority=9))
-
-    async def advice(bob: rtc.Room, *sids: str) -> dict[str, dict[str, object]]:
-        """Once it is about those tracks."""
-        async with asyncio.timeout(DEADLINE_S):
-            while set(found := orjson.loads(bob.local_participant.attributes.get("track.layers") or "{}")) != set(sids):
-                await asyncio.sleep(0.05)
-        return dict(found)
-
-    async with (
-        participant(livekit, room, "ann") as ann,
-        participant(livekit, room, "bob", can_update_own_metadata=True) as bob,
-        camera(ann) as cam,
-    ):
-        await set_policy(admin, room, policy(defaults=low))
-        found = await advice(bob, cam.sid)
-        entry = found[cam.sid]
-        assert (entry["enabled"], entry["priority"]) == (True, 9)
-        shown = await subscription(admin, room, "bob", cam.sid, lambda now: now.enforcement != 0)
-        assert shown.layer.terms
-        async with camera(ann, "second") as second:
-            await advice(bob, cam.sid, second.sid)
-            await ann.local_participant.unpublish_track(second.sid)
-        await advice(bob, cam.sid)
-        # What somebody else wrote there does not stand.
-        await bob.local_participant.set_attributes({"track.layers": "{}"})
-        await advice(bob, cam.sid)
-        low.settings.enabled = False
-        low.settings.ClearField("quality")
-        await set_policy(admin, room, policy(defaults=low))
-        async with asyncio.timeout(DEADLINE_S):
-            while (await advice(bob, cam.sid))[cam.sid]["enabled"] is not False:
-                await asyncio.sleep(0.05)
-        assert (await subscription(admin, room, "bob", cam.sid)).enforcement == ADVISED
-        await delete_policy(admin, room)
-        async with asyncio.timeout(DEADLINE_S):
-            while "track.layers" in bob.local_participant.attributes:
-                await asyncio.sleep(0.05)
 
 
 async def test_thirty_who_join_at_once_get_what_the_rules_say_with_one_call_a_window_each(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from track_server.composition.foundation import Foundation
+from track_server.composition.lives import living
 from track_server.publishing.book import Book
 from track_server.rooms.lives import Lives
 from track_server.subscription.choices import Choices
@@ -30,18 +31,13 @@ async def choosing(ground: Foundation, book: Book) -> AsyncIterator[Chosen]:
 
     Raises StoreError.
     """
-    rooms, store, standing = ground.rooms, ground.store, ground.standing
     async with contextlib.AsyncExitStack() as stack:
         lives = await stack.enter_async_context(
-            Lives(rooms, standing, store, owner="subscription choices", kind="subscription_choices_room")
+            living(ground, owner="subscription choices", kind="subscription_choices_room")
         )
-        await lives.load()
-        choices = await stack.enter_async_context(Choices(store, book, lives))
+        choices = await stack.enter_async_context(Choices(ground.store, book, lives))
         await choices.load()
         following = await stack.enter_async_context(Following(choices))
         lives.add(following)
-        rooms.listen(lives.happened)
-        standing.listen(lives.watched)
-        standing.miss(lives.missed)
         book.listen(following.announced)
         yield Chosen(choices, lives)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from track_server.composition.authority import Authority
 from track_server.composition.foundation import Foundation
+from track_server.composition.lives import living
 from track_server.rooms.lives import Lives
 from track_server.subscription.focus.focuses import Focuses
 from track_server.subscription.focus.requests import FocusRequests
@@ -30,17 +31,13 @@ async def focusing(ground: Foundation, authority: Authority) -> AsyncIterator[Fo
 
     Raises StoreError.
     """
-    rooms, standing, store = ground.rooms, ground.standing, ground.store
+    rooms = ground.rooms
     async with contextlib.AsyncExitStack() as stack:
-        lives = await stack.enter_async_context(Lives(rooms, standing, store, owner="focus", kind="focus_room"))
-        await lives.load()
-        focuses = Focuses(rooms, store, lives, most=ground.settings.max_focuses_per_room)
+        lives = await stack.enter_async_context(living(ground, owner="focus", kind="focus_room"))
+        focuses = Focuses(rooms, ground.store, lives, most=ground.settings.max_focuses_per_room)
         await stack.enter_async_context(focuses)
         await focuses.load()
         lives.add(focuses)
-        rooms.listen(lives.happened)
         rooms.hear(focuses.spoke)
         rooms.contribute(focuses.contribute)
-        standing.listen(lives.watched)
-        standing.miss(lives.missed)
         yield Focused(focuses, FocusRequests(rooms, authority.access, focuses), lives)

@@ -10,6 +10,7 @@ from track_server.access.question import Touch
 from track_server.audit.recorder import Recorder
 from track_server.composition.authority import Authority
 from track_server.composition.foundation import Foundation
+from track_server.composition.lives import living
 from track_server.moderation.asking import Questions
 from track_server.moderation.blocks import Blocks
 from track_server.moderation.enforcement import Enforcement
@@ -17,7 +18,6 @@ from track_server.moderation.lifting import Lifting
 from track_server.moderation.mutes import Held, Mutes
 from track_server.moderation.timed import TimedMutes
 from track_server.moderation.unmuting import ByHost, Stalls, Unmuting
-from track_server.rooms.lives import Lives
 from track_server.rooms.withholding import Withholding
 
 
@@ -64,10 +64,7 @@ async def moderating(
         stack.push_async_callback(recorder.aclose)
         blocks = Blocks(rooms, store, most=ground.settings.max_moderation_blocks_per_room)
         await blocks.load()
-        lives = await stack.enter_async_context(
-            Lives(rooms, ground.standing, store, owner="moderation", kind="moderated_room")
-        )
-        await lives.load()
+        lives = await stack.enter_async_context(living(ground, owner="moderation", kind="moderated_room"))
         unmuting = Unmuting(api, ground.companion, by_host, stalls)
         enforcement = await stack.enter_async_context(
             Enforcement(rooms, api, blocks, lives, recorder, enforcements.inc)
@@ -78,9 +75,6 @@ async def moderating(
         lives.add(timed)
         questions = await stack.enter_async_context(Questions(rooms, ground.companion, access, blocks))
         rooms.contribute(blocks.contribute)
-        rooms.listen(lives.happened)
-        ground.standing.listen(lives.watched)
-        ground.standing.miss(lives.missed)
         held = Held(blocks, enforcement, timed, lives)
         yield Moderated(
             Mutes(rooms, api, access, stalls, unmuting, held),

@@ -12,12 +12,12 @@ import structlog
 from track.v1 import event_pb2
 from track.v1.moderation_pb2 import ModerationBlock, ModerationBlockChanged, ModerationBlockState
 from track.v1.track_pb2 import Track
+from track_server.alarms import Alarms
 from track_server.audit.recorder import Recorder
 from track_server.durations import seconds_of
 from track_server.errors import Draining, TrackError
 from track_server.lifetime import Closing, Tasks
 from track_server.livekit.api import LiveKitApi
-from track_server.moderation.alarms import Alarms
 from track_server.moderation.blocks import Blocks
 from track_server.moderation.pace import Pace, Telling
 from track_server.moderation.rows import muted, row_of

@@ -14,13 +14,13 @@ from track.v1.audit_pb2 import AuditTarget
 from track.v1.moderation_pb2 import ModerationBlock, UnmuteRequest
 from track.v1.publication_pb2 import STAGE_REQUESTED, Publication
 from track.v1.track_pb2 import Track
+from track_server.alarms import Alarms
 from track_server.audit.recorder import Recorder
 from track_server.control.companion import consent_of
 from track_server.deadline import Deadline
 from track_server.durations import seconds_of
 from track_server.errors import Draining, LiveKitUnavailable, RoomNotFound, TrackBlocked, TrackError
 from track_server.lifetime import Closing, Tasks
-from track_server.moderation.alarms import Alarms
 from track_server.moderation.blocks import Blocks
 from track_server.moderation.enforcement import EXPIRY
 from track_server.moderation.rows import muted, row_of

@@ -11,9 +11,9 @@ from weakref import WeakValueDictionary
 import structlog
 
 from track.v1.track_pb2 import Track
+from track_server.alarms import Alarms
 from track_server.errors import Draining
 from track_server.lifetime import Closing, Tasks
-from track_server.moderation.alarms import Alarms
 from track_server.publishing.book import Book
 from track_server.publishing.lifecycle import ENDED
 from track_server.rooms.lives import Lives

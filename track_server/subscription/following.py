@@ -10,8 +10,8 @@ import structlog
 from track.v1 import event_pb2
 from track.v1.publication_pb2 import Publication
 from track.v1.track_pb2 import Track
+from track_server.alarms import Alarms
 from track_server.lifetime import Closing
-from track_server.moderation.alarms import Alarms
 from track_server.publishing.lifecycle import ENDED
 from track_server.rooms.room import LiveRoom
 from track_server.subscription.choices import Choices

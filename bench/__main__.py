@@ -14,6 +14,7 @@ import uvloop
 from rich.console import Console
 
 from bench import (
+    assessment,
     av_skew,
     blocks,
     commands,
@@ -60,6 +61,7 @@ MEASURES: Final[Mapping[str, Callable[[Stand], Awaitable[list[Figure]]]]] = {
     "switches": switches.measure,
     "metadata": metadata.measure,
     "reports": reports.measure,
+    "assessment": assessment.measure,
     "modes": modes.measure,
     "revocations": revocations.measure,
     "overload": overload.measure,

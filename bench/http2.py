@@ -15,7 +15,7 @@ _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0x0, 0
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
 _FRAME_HEADER: Final = 9
 _MESSAGE_HEADER: Final = 5
-_WINDOW: Final = 2**31 - 1
+MAX_WINDOW: Final = 2**31 - 1
 # Given back to the server when so much was read; it may have this much and more on the way.
 _REFILL: Final = 2**28
 
@@ -27,7 +27,7 @@ class CallFailedError(Exception):
 class Connection(asyncio.Protocol):
     """One connection to a gRPC server, ``connect``ed. Either `calls` or `streams` is used, once at a time."""
 
-    def __init__(self, path: str, tokens: Sequence[str], request: bytes) -> None:
+    def __init__(self, path: str, tokens: Sequence[str], request: bytes, window: int = MAX_WINDOW) -> None:
         headers = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -39,6 +39,7 @@ class Connection(asyncio.Protocol):
         same = b"".join(_literal(name, value) for name, value in headers)
         self._headers = itertools.cycle([same + _literal("authorization", f"Bearer {token}") for token in tokens])
         self._body = b"\0" + len(request).to_bytes(4, "big") + request
+        self._window = window
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._next_stream = 1
@@ -52,16 +53,23 @@ class Connection(asyncio.Protocol):
         """Bytes of them."""
         self.first = b""
         """The first message."""
+        self.reached: set[int] = set()
+        """The streams that had a message."""
         self.latencies_s: list[float] = []
         """Of the calls that ended."""
         self._idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def connect(cls, address: str, path: str, tokens: Sequence[str], request: bytes) -> Self:
-        """Connects to `host:port`; every call will be the same, but for the tokens, which are sent in turn."""
+    async def connect(
+        cls, address: str, path: str, tokens: Sequence[str], request: bytes, window: int = MAX_WINDOW
+    ) -> Self:
+        """Connects to `host:port`; every call will be the same, but for the tokens, which are sent in turn.
+
+        ``window``: bytes that each call takes, and then no more, as if nobody read it.
+        """
         host, _, port = address.rpartition(":")
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: cls(path, tokens, request), host, int(port))
+        _, connection = await loop.create_connection(lambda: cls(path, tokens, request, window), host, int(port))
         return connection
 
     async def calls(self, concurrency: int, seconds: float) -> None:
@@ -97,9 +105,9 @@ class Connection(asyncio.Protocol):
         # No header table, so that trailers are literal; windows as large as they may be.
         settings = b"".join(
             number.to_bytes(2, "big") + value.to_bytes(4, "big")
-            for number, value in ((0x1, 0), (0x4, _WINDOW), (0x5, 1024 * 1024))
+            for number, value in ((0x1, 0), (0x4, self._window), (0x5, 1024 * 1024))
         )
-        self._write(_PREFACE + _frame(_SETTINGS, 0, 0, settings) + self._refill(0, _WINDOW - 65_535))
+        self._write(_PREFACE + _frame(_SETTINGS, 0, 0, settings) + self._refill(0, MAX_WINDOW - 65_535))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
@@ -168,6 +176,7 @@ class Connection(asyncio.Protocol):
             stop = position + _MESSAGE_HEADER + int.from_bytes(data[position + 1 : position + 5], "big")
             if stop > end:
                 break
+            self.reached.add(stream)
             if not self.first:
                 self.first = bytes(data[position + _MESSAGE_HEADER : stop])
             self.messages += 1

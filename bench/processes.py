@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -58,11 +60,15 @@ def tree_cpu_s(pid: int) -> float:
 
 
 class Helper:
-    """`python -m MODULE` as a child, `async with`; ``ask`` runs one of its commands. It ends when we do."""
+    """`python -m MODULE` as a child, `async with`; ``ask`` runs one of its commands. It ends when we do.
 
-    def __init__(self, module: str, *arguments: str, cpus: set[int] | None = None) -> None:
+    ``path``: a folder that it imports from as well.
+    """
+
+    def __init__(self, module: str, *arguments: str, cpus: set[int] | None = None, path: Path | None = None) -> None:
         self._command = [sys.executable, "-m", module, *arguments]
         self._cpus = cpus
+        self._path = {} if path is None else {"PYTHONPATH": str(path)}
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -78,7 +84,7 @@ class Helper:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_LIMIT,
-                env={**_ENVIRONMENT, **os.environ},
+                env={**_ENVIRONMENT, **os.environ, **self._path},
             )
         async with asyncio.timeout(_START_S):
             await self._answer("start")
@@ -97,6 +103,16 @@ class Helper:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+    def pause(self) -> None:
+        """Stops it by SIGSTOP: its connections stay, and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on, where it lives."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            os.kill(self.pid, signal.SIGCONT)
 
     async def ask(self, command: str, **arguments: Any) -> Any:
         """Runs the command and returns what it answers. Raises HelperFailedError, TimeoutError."""

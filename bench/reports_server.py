@@ -1,11 +1,12 @@
 """StreamQualityReports behind the real chain, in a process of its own, with a clock for the reports that runs fast.
 
 The contract does not let reports come more often than once a second. So that they come as fast as they can be sent, the
-seconds of this server's reports are short ones: everything but the clock is what `serve` runs.
+seconds of this server's reports are short ones: everything but that clock is what `serve` runs. Alerts are left out.
 """
 
 import contextlib
 from pathlib import Path
+from typing import Final
 
 import uvloop
 from grpc import aio
@@ -24,25 +25,36 @@ from track_server.limits.connection import FIXED_OPTIONS
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.tokens import TokenMint
 from track_server.logs import EventWriter
+from track_server.quality.assessing import Assessing
 from track_server.quality.clock import Moment, SystemClock
 from track_server.quality.quality import Quality
+from track_server.quality.streaming.followed import following
+from track_server.quality.streaming.streams import Streams
 from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
 from track_server.servicer.quality import QualityReports
 from track_server.store.sqlite import SqliteStore
 
+_PATIENCE_S: Final = 3600.0
+
 
 class FastClock:
-    """A clock whose every second takes ``second_s`` of the machine's."""
+    """A clock whose seconds are as long as it is told, at first as the machine's."""
 
-    def __init__(self, second_s: float) -> None:
+    def __init__(self) -> None:
         self._system = SystemClock()
-        self._begin = self._system.now()
+        self._since = self._system.now()
+        self._begin = self._since
+        self._second_s = 1.0
+
+    def pace(self, second_s: float) -> None:
+        """From now on a second takes ``second_s`` of the machine's."""
+        self._begin, self._since = self.now(), self._system.now()
         self._second_s = second_s
 
     def now(self) -> Moment:
         """This moment."""
-        passed = (self._system.now().monotonic_s - self._begin.monotonic_s) / self._second_s
+        passed = (self._system.now().monotonic_s - self._since.monotonic_s) / self._second_s
         return Moment(self._begin.time_s + passed, self._begin.monotonic_s + passed)
 
     async def sleep(self, seconds: float) -> None:
@@ -53,9 +65,10 @@ class FastClock:
 class Reports(QualityReports):
     """TrackService with this one capability."""
 
-    def __init__(self, rooms: Rooms, quality: Quality) -> None:
+    def __init__(self, rooms: Rooms, quality: Quality, quality_streams: Streams) -> None:
         self.rooms = rooms
         self.quality = quality
+        self.quality_streams = quality_streams
 
 
 class Server:
@@ -63,9 +76,10 @@ class Server:
 
     def __init__(self) -> None:
         self._stack = contextlib.AsyncExitStack()
+        self._clock = FastClock()
 
-    async def serve(self, url: str, http_url: str, key: str, secret: str, directory: str, second_s: float) -> str:
-        """Serves; returns the address. ``second_s``: what a second of the reports takes."""
+    async def serve(self, url: str, http_url: str, key: str, secret: str, directory: str, streams: int) -> str:
+        """Serves; returns the address. ``streams``: at most, at once."""
         enter = self._stack.enter_async_context
         tokens = TokenMint(key, secret)
         api = await enter(LiveKitApi(http_url, tokens))
@@ -77,15 +91,20 @@ class Server:
             Chain(
                 authenticator=TokenAuthenticator(KeyRing(ApiKey(key, secret))),
                 access=GrantAccess(Reader(rooms, api).participant),
-                limits=LimitSettings(),
+                limits=LimitSettings(max_streams_per_principal=streams, max_streams_per_room=streams),
                 store=store,
                 registry=CollectorRegistry(),
                 draining=draining,
                 events=EventWriter("info", log),
             )
         )
-        quality = await enter(Quality(lambda _, __: None, clock=FastClock(second_s)))
-        servicer = Reports(rooms, quality)  # type: ignore[abstract]  # it serves the one RPC
+        assessing = await enter(Assessing(rooms))
+        rooms.listen(assessing.happened)
+        quality_streams = await enter(
+            # Nobody is cut off: a writer has to wait here.
+            Streams(following(assessing, lambda _: ()), clock=self._clock, patience_s=_PATIENCE_S)
+        )
+        servicer = Reports(rooms, Quality(assessing), quality_streams)  # type: ignore[abstract]  # it serves the one RPC
         server = ChainedServer(aio.server(options=FIXED_OPTIONS), chain)
         add_TrackServiceServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -93,6 +112,10 @@ class Server:
         self._stack.push_async_callback(server.stop, 0)
         self._stack.callback(draining.end_streams)
         return f"127.0.0.1:{port}"
+
+    async def pace(self, second_s: float) -> None:
+        """From now on a second of the reports takes so long."""
+        self._clock.pace(second_s)
 
     async def aclose(self) -> None:
         """Ends it. May be called twice."""
@@ -102,7 +125,7 @@ class Server:
 async def _main() -> None:
     server = Server()
     try:
-        await obey({"serve": server.serve})
+        await obey({"serve": server.serve, "pace": server.pace})
     finally:
         await server.aclose()
 

@@ -130,7 +130,7 @@ class ServerProcess(ABC):
 
 def bearing_token(token: str | None) -> list[grpc.aio.ClientInterceptor]:
     """Interceptors of a channel whose calls all carry that text as Bearer token; None: no credentials at all."""
-    return [] if token is None else [_Unary(token), _Stream(token), _Streams(token)]
+    return [] if token is None else [_Unary(token), _Stream(token), _Requests(token), _Streams(token)]
 
 
 class _Bearer:
@@ -154,6 +154,11 @@ class _Unary(_Bearer, grpc.aio.UnaryUnaryClientInterceptor):
 class _Stream(_Bearer, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
         return await continuation(self.add(details), request)
+
+
+class _Requests(_Bearer, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return await continuation(self.add(details), requests)
 
 
 class _Streams(_Bearer, grpc.aio.StreamStreamClientInterceptor):

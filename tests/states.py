@@ -23,6 +23,8 @@ from track_server.subscription.states.attended import Attended
 from track_server.subscription.states.states import SubscriberStates
 
 DEADLINE_S = 45.0
+OWNER = "tests"
+"""Under which `hearing` follows its room."""
 
 
 class Hearing:
@@ -38,6 +40,7 @@ class Hearing:
         self.standing = standing
         self.inboxes: list[Inbox] = []
         self.companion: Companion
+        self.rooms: Rooms
         self._told = asyncio.Event()
         states.listen(lambda _, __: self._told.set())
 
@@ -60,7 +63,7 @@ class Hearing:
 
     def attended(self) -> Attended:
         """The companions of the room."""
-        return self.attendance._rooms[self.live.name][0]
+        return self.attendance._rooms[self.live.name].attended
 
     def target(self, identity: str) -> Target:
         """Its connection."""
@@ -102,8 +105,8 @@ async def hearing(livekit: LiveKitProcess, room: str) -> AsyncIterator[Hearing]:
         companion = Companion(api, KEY)
         attendance = await enter(Attendance(companion, states, open_inbox))
         live = await enter(rooms.watch(room))
-        attendance.follow(live)
+        attendance.follow(OWNER, live)
         heard = Hearing(live, states, attendance, ClientLayers(companion), standing)
-        heard.inboxes, heard.companion = inboxes, companion
+        heard.inboxes, heard.companion, heard.rooms = inboxes, companion, rooms
         yield heard
-        attendance.unfollow(room, dismiss=True)
+        attendance.unfollow(OWNER, room)

@@ -1,7 +1,8 @@
-"""The command line: `track-server serve | worker | permissions | demo | token | health | events`."""
+"""The command line: `track-server serve | worker | permissions | demo | token | health | events | record | replay`."""
 
 import argparse
 import asyncio
+import gc
 import os
 import re
 import sys
@@ -11,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from track_server.commands.arguments import add_events, add_health, server_of
+from track_server.commands.arguments import add_events, add_health, add_record, add_replay, server_of
 from track_server.config import (
     Credentials,
     Environment,
@@ -41,6 +42,7 @@ _OWN: Final = re.compile("^permission_(?:server_)?")
 _SOURCES: Final = ("camera", "microphone", "screen_share", "screen_share_audio")
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S: Final = 3650 * 86400
+_GC_THRESHOLDS: Final = (50_000, 20, 20)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +71,9 @@ def _serve(options: dict[str, Any]) -> int:
 
     settings = Settings.load(options)
     events = configure_logging(level=settings.log_level, as_json=settings.log_format == "json")
+    # What was measured a second ago is not garbage yet: looked at as often as is usual, it would be taken for lasting,
+    # and all that lasts be looked through again and again, for half a second each time at 1,000 tracks.
+    gc.set_threshold(*_GC_THRESHOLDS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, events))
@@ -184,6 +189,19 @@ def _events(options: dict[str, Any]) -> int:
     return watch(Server(**server_of(options)), **options)
 
 
+def _record(options: dict[str, Any]) -> int:
+    from track_server.commands.channel import Server
+    from track_server.commands.record import record
+
+    return record(Server(**server_of(options)), **options)
+
+
+def _replay(options: dict[str, Any]) -> int:
+    from track_server.commands.replay import replay
+
+    return replay(options.pop("file"), **options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="track-server", description="Manages the tracks of LiveKit rooms.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -244,6 +262,14 @@ def _parser() -> argparse.ArgumentParser:
 
     events = _command(commands, "events", _events, "print what happens in rooms, a line an event, until Ctrl-C")
     add_events(events)
+
+    record = _command(commands, "record", _record, "write what is measured in a room into a file, until Ctrl-C")
+    add_record(record)
+
+    replay = _command(
+        commands, "replay", _replay, "print what a recorded room would have been told, and what adaptation had done"
+    )
+    add_replay(replay)
     return parser
 
 

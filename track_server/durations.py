@@ -11,7 +11,12 @@ def duration_of(seconds: float) -> duration_pb2.Duration:
 
 def seconds_of(span: duration_pb2.Duration | timestamp_pb2.Timestamp) -> float:
     """A Duration in seconds; a Timestamp in seconds since 1970. An absent one is 0."""
-    return span.ToNanoseconds() / 1e9
+    return nanoseconds_of(span) / 1e9
+
+
+def nanoseconds_of(span: duration_pb2.Duration | timestamp_pb2.Timestamp) -> int:
+    """The same in nanoseconds, of whatever a caller sent: ToNanoseconds raises ValueError for years after 9999."""
+    return span.seconds * 1_000_000_000 + span.nanos
 
 
 def timestamp_at(seconds: float) -> timestamp_pb2.Timestamp:

@@ -16,6 +16,8 @@ class Kind(IntEnum):
     """To the child: the caller has taken so much. Number: bytes."""
     FINISH = 3
     """To the child: send what is left, and end. Payload: PullEnded with the reason."""
+    MEASURE = 4
+    """To the child: statistics are wanted. Number: how often, in microseconds; 0: not at all, as in the beginning."""
     FRAME = 17
     """To the server: for the caller. Number: where the stream is, in microseconds. Payload: a PullMediaResponse."""
     NOTE = 18
@@ -28,3 +30,5 @@ class Kind(IntEnum):
     """To the server, last: LiveKit ended the connection. Payload: PullStats."""
     STARTED = 22
     """To the server: the track is subscribed. Payload: a PullMediaResponse with `started`."""
+    STATS = 23
+    """To the server: what is received. Payload: PullSessionStats."""

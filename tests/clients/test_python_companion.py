@@ -17,6 +17,7 @@ from tests.media.viewer import viewer
 from tests.participants import Joined, camera, participant
 from track.control.v1 import control_pb2 as control
 from track.v1 import publication_pb2, publication_update_pb2, quality_pb2, track_pb2
+from track.v1.quality_stats_pb2 import TrackStats
 
 
 async def test_a_command_of_the_service_is_obeyed(sender: Service, alice: Joined) -> None:
@@ -208,11 +209,11 @@ async def test_statistics_are_told_of_what_is_sent_and_received(
 ) -> None:
     async with participant(livekit, room, "bob") as bob, camera(bob) as cam, attached(alice):
         sid = (await sender.done(alice, PLAN)).result.track_sid
-        found: dict[str, control.ClientTrackStats] = {}
+        found: dict[str, TrackStats] = {}
         async with asyncio.timeout(DEADLINE_S):
             while not (
-                any(stream.frames for stream in found.get(sid, control.ClientTrackStats()).streams)
-                and any(stream.frames for stream in found.get(cam.sid, control.ClientTrackStats()).streams)
+                any(stream.frames for stream in found.get(sid, TrackStats()).streams)
+                and any(stream.frames for stream in found.get(cam.sid, TrackStats()).streams)
             ):
                 reply = await sender.done(alice, control.GetStats())
                 found = {stats.track_sid: stats for stats in reply.result.stats}
@@ -238,6 +239,23 @@ def _names(message: Descriptor, known: set[str]) -> set[str]:
     return known
 
 
+async def test_what_may_be_sent_is_known_of_what_the_service_publishes_and_of_nothing_else(
+    sender: Service, alice: Joined
+) -> None:
+    plan = control.Publish()
+    plan.CopyFrom(PLAN)
+    plan.spec.video.max_bitrate_bps = 200_000
+    async with attached(alice) as companion:
+        assert companion._tracks._most_bps() == 0
+        await sender.done(alice, plan)
+        assert companion._tracks._most_bps() == 200_000
+        plan.publication_id, plan.spec.video.simulcast = "PUB_2", True
+        await sender.done(alice, plan)
+        assert companion._tracks._most_bps() == 2 * 200_000 + 610_000
+        async with camera(alice):
+            assert companion._tracks._most_bps() == float("inf")
+
+
 def test_the_client_reads_and_writes_the_names_of_the_contract() -> None:
     known: set[str] = set()
     for message in (control.SignedCommand, control.Command, control.Reply, control.StateReport):
@@ -246,7 +264,7 @@ def test_the_client_reads_and_writes_the_names_of_the_contract() -> None:
     folder = Path(track_control.__file__).parent
     source = "\n".join(path.read_text() for path in folder.glob("*.py"))
     read = re.findall(r"""(?:\.get\(|\[|\{|, |case )"([a-z]+[A-Z][A-Za-z]+|[a-z]{3,})"[\]):,]""", source)
-    others = {"mute", "unmute", "opus"}
+    others = {"mute", "unmute", "opus", "rtc"}
     assert {"commandId", "participantSid", "publicationId", "trackSid"} <= set(read)
     assert set(read) - known - others == set()
     enums = {value for name in ("COMMAND_STATUS_", "CONSENT_") for value in re.findall(rf'"({name}[A-Z_]+)"', source)}

@@ -145,6 +145,15 @@ async def test_a_room_without_a_companion_has_no_inbox_in_it(livekit: LiveKitPro
         b'{"state": {"receiveCodecs": ["%s"]}}' % (b"x" * 40),
         b'{"state": {"cpuLoad": 0.7}, "x": "%s"}' % (b"y" * 16_000),
         b'{"state": ' + b'{"state": ' * 2000 + b"{}" + b"}" * 2001,
+        *(
+            b'{"stats": [{"trackSid": "TR_a", "measureTime": "2026-01-01T00:00:00Z", "streams": [%s]}]}' % stream
+            for stream in (
+                b"", b'{"jitterMs": "NaN"}', b'{"rttMs": "Infinity"}', b'{"audioLevel": 2}', b'{"packets": "-1"}',
+                b'{"packets": 1.5}', b'{"totalFreezesDuration": "-1s"}', b'{"ssrc": 4294967296}', b"{}," * 16 + b"{}",
+            )
+        ),
+        b'{"stats": [{"trackSid": "x", "measureTime": "2026-01-01T00:00:00Z", "streams": [{}]}]}',
+        b'{"stats": [{"trackSid": "TR_a", "streams": [{}]}]}',
     ],
 )  # fmt: skip
 async def test_hostile_messages_are_dropped(payload: bytes) -> None:

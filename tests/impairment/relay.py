@@ -7,12 +7,12 @@ to come to the address that it names, which is the relay's.
 import asyncio
 import contextlib
 import socket
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
+from tests.impairment.line import Bounds, Way
 from tests.livekit_process import ReservedPort
 
 _ADDRESS: Final = "127.0.0.2"
@@ -20,94 +20,38 @@ _SERVER: Final = "127.0.0.1"
 _LARGEST: Final = 65_536
 _TURN: Final = 64
 """Datagrams read at once, before others have their turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one direction of a flow carries.
-
-    ``rate_bps``: bits of UDP payload per second; None: no bound. ``queue_bytes``: what waits for its turn at most; what
-    comes on top is dropped, as by a router.
-    """
-
-    rate_bps: float | None = None
-    queue_bytes: int = 64_000
-
-
-@dataclass(slots=True)
-class Count:
-    """Packets and their bytes."""
-
-    packets: int = 0
-    bytes: int = 0
-
-    def add(self, size: int) -> None:
-        """One more."""
-        self.packets += 1
-        self.bytes += size
-
-
-@dataclass(slots=True)
-class Counts:
-    """What came to one direction of a flow, whole and by the SSRC of RTP, and what of it was passed and dropped."""
-
-    passed: Count = field(default_factory=Count)
-    dropped: Count = field(default_factory=Count)
-    passed_by_ssrc: dict[int, Count] = field(default_factory=lambda: defaultdict(Count))
-    dropped_by_ssrc: dict[int, Count] = field(default_factory=lambda: defaultdict(Count))
-
-    def add(self, packet: bytes, *, passed: bool) -> None:
-        """One more."""
-        (self.passed if passed else self.dropped).add(len(packet))
-        ssrc = ssrc_of(packet)
-        if ssrc is not None:
-            (self.passed_by_ssrc if passed else self.dropped_by_ssrc)[ssrc].add(len(packet))
-
-
-class Way:
-    """One direction of a flow. ``bounds`` may be changed at any time."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
-        self.counts = Counts()
-        self._free_s = 0.0
-
-    def take(self, packet: bytes, now_s: float) -> float | None:
-        """Counts the packet; the time at which it is through, or None where it is dropped."""
-        rate, begun = self.bounds.rate_bps, max(self._free_s, now_s)
-        if rate is None:
-            self.counts.add(packet, passed=True)
-            return begun
-        fits = (begun - now_s) * rate / 8 + len(packet) <= self.bounds.queue_bytes
-        self.counts.add(packet, passed=fits)
-        if not fits:
-            return None
-        self._free_s = begun + len(packet) * 8 / rate
-        return self._free_s
+_LATEST: Final = 100_000
 
 
 class Flow:
     """What one client address sends and is sent. ``up``: to the server; ``down``: from it."""
 
-    def __init__(self, up: Bounds, down: Bounds) -> None:
-        self.up = Way(up)
-        self.down = Way(down)
+    def __init__(self, up: Bounds, down: Bounds, *, seed: int = 0, logged: bool = False) -> None:
+        self.up = Way(up, seed=2 * seed, logged=logged)
+        self.down = Way(down, seed=2 * seed + 1, logged=logged)
 
 
 class Relay:
     """`async with`: passes datagrams between clients of 127.0.0.2 and the server of the same port on 127.0.0.1.
 
     ``port``: reserved, for LiveKit to listen on. ``flows``: one for each address that a client sends from.
+    ``lateness_s``: how much later than it was due each of the last packets was sent that had to wait: what this process
+    adds of its own. ``unsent``: what the kernel did not take, which is in no count of drops. ``seed``: of all that is
+    drawn; ``logged``: every RTP packet is noted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, seed: int = 0, logged: bool = False) -> None:
         self.flows: list[Flow] = []
+        self.lateness_s: deque[float] = deque(maxlen=_LATEST)
+        self.unsent = 0
+        self._seed = seed
+        self._logged = logged
         self._reserved = ReservedPort()
         self.port = self._reserved.number
         self._bounds = Bounds(), Bounds()
-        self._by_client: dict[tuple[str, int], tuple[Flow, socket.socket]] = {}
+        self._by_client: dict[tuple[str, int], _Passage] = {}
         self._socket: socket.socket | None = None
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._begun = 0
 
     async def __aenter__(self) -> Self:
         listening = _bound(_ADDRESS, self.port)
@@ -118,16 +62,11 @@ class Relay:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        loop = asyncio.get_running_loop()
-        for each in [self._socket, *(upstream for _, upstream in self._by_client.values())]:
-            if each is not None:
-                loop.remove_reader(each)
-                each.close()
-        self._socket = None
-        self._by_client.clear()
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        self.forget(self.flows)
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
         self._reserved.release()
 
     @contextlib.contextmanager
@@ -142,46 +81,98 @@ class Relay:
             self._bounds = before
             joined += self.flows[begun:]
 
+    def forget(self, flows: Collection[Flow]) -> None:
+        """Those who sent from there are gone: their addresses may be given to others. Nothing passes any more."""
+        for client, passage in [each for each in self._by_client.items() if each[1].flow in flows]:
+            del self._by_client[client]
+            passage.close()
+        self.flows = [flow for flow in self.flows if flow not in flows]
+
     def _from_clients(self, listening: socket.socket) -> None:
         for packet, client in _read(listening):
-            flow, upstream = self._flow(client)
-            self._pass(flow.up, packet, upstream, None)
+            passage = self._by_client.get(client)
+            if passage is None:
+                self._begun += 1
+                seed = 1000 * self._seed + self._begun
+                flow = Flow(*self._bounds, seed=seed, logged=self._logged)
+                passage = self._by_client[client] = _Passage(self, flow, listening, client)
+                self.flows.append(flow)
+            passage.up.add(packet)
 
-    def _from_server(self, upstream: socket.socket, flow: Flow, client: tuple[str, int]) -> None:
-        for packet, _ in _read(upstream):
-            if self._socket is not None:
-                self._pass(flow.down, packet, self._socket, client)
 
-    def _flow(self, client: tuple[str, int]) -> tuple[Flow, socket.socket]:
-        """That of the client's address, a new one where it has none."""
-        known = self._by_client.get(client)
-        if known is None:
-            flow, upstream = Flow(*self._bounds), _bound(_SERVER, 0)
-            upstream.connect((_SERVER, self.port))
-            known = self._by_client[client] = flow, upstream
-            self.flows.append(flow)
-            asyncio.get_running_loop().add_reader(upstream, self._from_server, upstream, flow, client)
-        return known
+class _Passage:
+    """The two ways of one client, and the socket that the server sees it by."""
 
-    def _pass(self, way: Way, packet: bytes, to: socket.socket, client: tuple[str, int] | None) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        through = way.take(packet, now)
+    def __init__(self, relay: Relay, flow: Flow, listening: socket.socket, client: tuple[str, int]) -> None:
+        self.flow = flow
+        self._upstream = _bound(_SERVER, 0)
+        self._upstream.connect((_SERVER, relay.port))
+        self.up = _Exit(relay, flow.up, self._upstream.send)
+        self._down = _Exit(relay, flow.down, lambda packet: listening.sendto(packet, client))
+        asyncio.get_running_loop().add_reader(self._upstream, self._from_server)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._upstream)
+        self.up.close()
+        self._down.close()
+        self._upstream.close()
+
+    def _from_server(self) -> None:
+        for packet, _ in _read(self._upstream):
+            self._down.add(packet)
+
+
+class _Exit:
+    """Sends what one way lets pass, in order, each when it is through."""
+
+    def __init__(self, relay: Relay, way: Way, send: Callable[[bytes], int]) -> None:
+        self._relay = relay
+        self._way = way
+        self._to = send
+        self._waiting: deque[tuple[float, bytes]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, packet: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        through = self._way.take(packet, now)
         if through is None:
             return
-        if through <= now:
-            _send(to, packet, client)
+        if through <= now and not self._waiting:
+            self._send(packet)
             return
+        self._waiting.append((through, packet))
+        if self._timer is None:
+            self._wait()
 
-        def late() -> None:
-            self._timers.discard(timer)
-            _send(to, packet, client)
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
-        timer = loop.call_at(through, late)
-        self._timers.add(timer)
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_at(self._waiting[0][0], self._late)
+
+    def _late(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        while self._waiting and self._waiting[0][0] <= now:
+            through, packet = self._waiting.popleft()
+            self._relay.lateness_s.append(now - through)
+            self._send(packet)
+        if self._waiting:
+            self._wait()
+
+    def _send(self, packet: bytes) -> None:
+        try:
+            self._to(packet)
+        except BlockingIOError:
+            # A full buffer of the kernel.
+            self._relay.unsent += 1
+        except ConnectionRefusedError:
+            # The server is gone.
+            pass
 
 
-def behind(relay: Relay) -> dict[str, Any]:
+def behind(relay: "Listening") -> dict[str, Any]:
     """LiveKit's configuration with which all media passes the relay."""
     return {
         "rtc": {
@@ -195,11 +186,12 @@ def behind(relay: Relay) -> dict[str, Any]:
     }
 
 
-def ssrc_of(packet: bytes) -> int | None:
-    """The SSRC of an RTP packet; None for STUN, DTLS (RFC 7983) and RTCP (RFC 5761)."""
-    if len(packet) < 12 or not 128 <= packet[0] <= 191 or 192 <= packet[1] <= 223:
-        return None
-    return int.from_bytes(packet[8:12], "big")
+class Listening(Protocol):
+    """A relay, here or in another process."""
+
+    @property
+    def port(self) -> int:
+        """Where the server is to listen."""
 
 
 def _bound(address: str, port: int) -> socket.socket:
@@ -217,12 +209,3 @@ def _read(source: socket.socket) -> Iterator[tuple[bytes, tuple[str, int]]]:
         except (BlockingIOError, InterruptedError, ConnectionRefusedError):
             # Refused: nobody listens there (any more), as the kernel tells of a datagram before.
             return
-
-
-def _send(to: socket.socket, packet: bytes, client: tuple[str, int] | None) -> None:
-    # A full buffer of the kernel, or a server that is gone, loses it as a network does.
-    with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
-        if client is None:
-            to.send(packet)
-        else:
-            to.sendto(packet, client)

@@ -10,7 +10,8 @@ from livekit import api
 from tests.clients.apps import public_key
 from tests.clients.browser.chromium import Chromium, Page
 from tests.conftest import StartLiveKit, StartTrack
-from tests.impairment.relay import Bounds, Relay, behind
+from tests.impairment.line import Bounds
+from tests.impairment.relay import Relay, behind
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import existing_room
 from tests.subscriptions import subscription

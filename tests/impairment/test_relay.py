@@ -8,7 +8,8 @@ from typing import Final, cast
 import pytest
 import pytest_asyncio
 
-from tests.impairment.relay import Bounds, Relay, Way, ssrc_of
+from tests.impairment.line import Bounds, Way, ssrc_of
+from tests.impairment.relay import Relay
 
 RTP: Final = bytes([0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0x12, 0x34])
 

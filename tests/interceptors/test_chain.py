@@ -16,7 +16,7 @@ from track_server.interceptors.method import OPEN_SERVICES, ContractError, decla
 MEDIA = media_service_pb2.DESCRIPTOR.services_by_name["MediaService"]
 MUTATING = (
     *("Publish", "Unpublish", "Mute", "Unmute", "Update", "Restart", "Set", "Clear"),
-    *("Delete", "Create", "Start", "Stop", "Lift", "RequestUnmute"),
+    *("Delete", "Create", "Start", "Stop", "Lift", "RequestUnmute", "Apply"),
 )
 
 

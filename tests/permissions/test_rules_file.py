@@ -118,4 +118,4 @@ def test_whatever_the_file_holds_there_are_rules_or_sentences(raw: bytes) -> Non
 
 
 def test_the_example_is_good() -> None:
-    assert len(parse(EXAMPLE.read_bytes()).rules) == 11
+    assert len(parse(EXAMPLE.read_bytes()).rules) == 12

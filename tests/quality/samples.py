@@ -8,9 +8,13 @@ from google.protobuf import timestamp_pb2
 
 from track.media.v1.media_service_pb2 import DataTrackStats, HostedTrackStats, RtpStreamStats
 from track.v1.quality_pb2 import QualitySample
-from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TrackType
+from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_VIDEO, TrackType
 from track_server.quality.clock import Moment
-from track_server.quality.counters import History
+from track_server.quality.measuring.meter import Expected, Meter
+from track_server.quality.measuring.reading import Hop, Media
+from track_server.quality.messages import source_sample
+from track_server.quality.sources.data import DataCounters
+from track_server.quality.sources.hosted import hosted_readings
 
 EPOCH = 1_800_000_000
 """Where the tests' time begins, in seconds since 1970 UTC."""
@@ -49,6 +53,34 @@ def hosted(
     )
 
 
+class Uplink:
+    """What is measured of the uplink of a hosted publication, in the form of one sample a source."""
+
+    def __init__(self, track_type: TrackType.ValueType = TRACK_TYPE_AUDIO) -> None:
+        self.media = Media.VIDEO if track_type == TRACK_TYPE_VIDEO else Media.AUDIO
+        self.track_sid = ""
+        self.meter = Meter(Hop.UPLINK, self.media)
+        self.data = DataCounters()
+
+    def add(self, stats: HostedTrackStats, arrival_s: float) -> None:
+        if stats.track_sid != self.track_sid:
+            # Another track, of which nothing is known yet.
+            self.track_sid, self.meter, self.data = stats.track_sid, Meter(Hop.UPLINK, self.media), DataCounters()
+        self.data.add(stats, arrival_s)
+        self.meter.add(hosted_readings(stats, arrival_s))
+
+    def interrupt(self) -> None:
+        """It is muted, and unmuted."""
+        self.meter.expect(Expected(muted=True))
+        self.meter.expect(Expected())
+
+    def sample(self, window_s: float, now_s: float) -> QualitySample | None:
+        if (pushed := self.data.sample(window_s, now_s)) is not None:
+            return pushed
+        told = self.meter.told(window_s, now_s)
+        return source_sample(told[0], self.media) if told else None
+
+
 def measure(
     *stats: HostedTrackStats,
     window_s: float = 5.0,
@@ -56,11 +88,11 @@ def measure(
     track_type: TrackType.ValueType = TRACK_TYPE_AUDIO,
 ) -> QualitySample:
     """The numbers after ``stats``, which arrived at ``arrivals`` (default: when they were measured)."""
-    history = History()
+    uplink = Uplink(track_type)
     taken = arrivals or [entry.measure_time.seconds - EPOCH + entry.measure_time.nanos * 1e-9 for entry in stats]
     for entry, arrival_s in zip(stats, taken, strict=True):
-        history.add(entry, arrival_s)
-    sample = history.sample(window_s, taken[-1], track_type)
+        uplink.add(entry, arrival_s)
+    sample = uplink.sample(window_s, taken[-1])
     assert sample is not None
     return sample
 

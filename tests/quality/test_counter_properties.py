@@ -6,11 +6,10 @@ from typing import Any, Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.quality.samples import at, hosted, stream
+from tests.quality.samples import Uplink, at, hosted, stream
 from track.media.v1.media_service_pb2 import DataTrackStats, HostedTrackStats, RtpStreamStats
 from track.v1.quality_pb2 import QualitySample
 from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_DATA, TRACK_TYPE_VIDEO, TrackType
-from track_server.quality.counters import History
 
 COUNTERS: Final = (
     "packets_sent",
@@ -77,15 +76,15 @@ def assert_honest(sample: QualitySample) -> None:
     window_s=st.floats(0.01, 100),
     track_type=st.sampled_from([TRACK_TYPE_AUDIO, TRACK_TYPE_VIDEO, TRACK_TYPE_DATA]),
 )
-def test_no_history_makes_a_number_that_cannot_be(
+def test_no_uplink_makes_a_number_that_cannot_be(
     entries: list[tuple[HostedTrackStats, float]], window_s: float, track_type: TrackType.ValueType
 ) -> None:
-    history = History()
+    uplink = Uplink(track_type)
     arrival_s = 0.0
     for stats, later_s in entries:
         arrival_s += later_s
-        history.add(stats, arrival_s)
-        sample = history.sample(window_s, arrival_s, track_type)
+        uplink.add(stats, arrival_s)
+        sample = uplink.sample(window_s, arrival_s)
         if sample is not None:
             assert_honest(sample)
 
@@ -110,7 +109,7 @@ def test_no_number_exceeds_what_was_ever_true(steps: list[tuple[float, int, int,
     Nor is it below the lowest, unless counters began anew and had passed their old value at the next reading, which
     nobody can see.
     """
-    history = History()
+    uplink = Uplink()
     now_s, packets, resent, lost, sid = 0.0, 0, 0, 0, 0
     rates = []
     whole = True
@@ -126,7 +125,7 @@ def test_no_number_exceeds_what_was_ever_true(steps: list[tuple[float, int, int,
             sid += 1
             packets = resent = lost = 0
         if event == "mute":
-            history.interrupt()
+            uplink.interrupt()
         packets += sent + again
         resent += again
         lost += int(sent * share)
@@ -146,12 +145,12 @@ def test_no_number_exceeds_what_was_ever_true(steps: list[tuple[float, int, int,
             sid=f"TR_{sid}",
         )
         entries.append(entry)
-        history.add(entry, now_s)
+        uplink.add(entry, now_s)
         if event == "twice":
-            history.add(entry, now_s)
+            uplink.add(entry, now_s)
         if event == "late" and len(entries) > 1:
-            history.add(entries[-2], now_s)
-        sample = history.sample(window_s, now_s, TRACK_TYPE_AUDIO)
+            uplink.add(entries[-2], now_s)
+        sample = uplink.sample(window_s, now_s)
         if sample is None:
             continue
         assert_honest(sample)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.quality.samples import at, audio, hosted, measure, numbers_of, stream, window_of
+from tests.quality.samples import Uplink, at, audio, hosted, measure, numbers_of, stream, window_of
 from track.media.v1.media_service_pb2 import DataTrackStats, HostedTrackStats, RtpStreamStats
-from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_DATA, TRACK_TYPE_VIDEO
-from track_server.quality.counters import HISTORY_S, MAX_SAMPLES, History
+from track.v1.track_pb2 import TRACK_TYPE_DATA, TRACK_TYPE_VIDEO
+from track_server.quality.measuring.stream import HISTORY_S, MAX_READINGS
 
 
 def test_rates_are_differences_over_the_window() -> None:
@@ -90,14 +90,14 @@ def test_after_the_end_of_a_window_a_new_one_begins() -> None:
 
 
 def test_an_interruption_ends_the_window() -> None:
-    history = History()
+    uplink = Uplink()
     for second in range(5):
-        history.add(STEADY[second], second)
-    history.interrupt()
-    assert history.sample(5.0, 4.0, TRACK_TYPE_AUDIO) is None
+        uplink.add(STEADY[second], second)
+    uplink.interrupt()
+    assert uplink.sample(5.0, 4.0) is None
     for second in (5, 6):
-        history.add(hosted(second, [audio(second)]), second)
-    sample = history.sample(5.0, 6.0, TRACK_TYPE_AUDIO)
+        uplink.add(hosted(second, [audio(second)]), second)
+    sample = uplink.sample(5.0, 6.0)
     assert sample is not None
     assert window_of(sample) == 1.0
 
@@ -114,31 +114,31 @@ def test_samples_that_arrive_a_little_late_go_on_with_the_window() -> None:
 
 
 def test_a_sample_without_a_time_is_left_out() -> None:
-    history = History()
-    history.add(HostedTrackStats(publication_id="PUB_1", track_sid="TR_1", streams=[audio(1)]), 1.0)
-    assert history.sample(5.0, 1.0, TRACK_TYPE_AUDIO) is None
+    uplink = Uplink()
+    uplink.add(HostedTrackStats(publication_id="PUB_1", track_sid="TR_1", streams=[audio(1)]), 1.0)
+    assert uplink.sample(5.0, 1.0) is None
 
 
 def test_the_age_counts_from_the_arrival_whatever_the_publishers_clock_says() -> None:
-    history = History()
-    history.add(hosted(1000, [audio(1)]), 10.0)
-    sample = history.sample(5.0, 12.5, TRACK_TYPE_AUDIO)
+    uplink = Uplink()
+    uplink.add(hosted(1000, [audio(1)]), 10.0)
+    sample = uplink.sample(5.0, 12.5)
     assert sample is not None
     assert sample.age.ToMilliseconds() == 2500
-    assert history.sample(5.0, 10.0 + HISTORY_S + 1, TRACK_TYPE_AUDIO) is None
+    assert uplink.sample(5.0, 10.0 + HISTORY_S + 1) is None
 
 
-def test_a_history_is_bounded_in_time_and_number() -> None:
-    slow, fast = History(), History()
+def test_a_uplink_is_bounded_in_time_and_number() -> None:
+    slow, fast = Uplink(), Uplink()
     for second in range(200):
         slow.add(hosted(second, [audio(second)]), second)
         fast.add(hosted(second / 100, [audio(second)]), second / 100)
-    old = slow.sample(1000.0, 199.0, TRACK_TYPE_AUDIO)
+    old = slow.sample(1000.0, 199.0)
     assert old is not None
     assert window_of(old) == HISTORY_S
-    many = fast.sample(1000.0, 2.0, TRACK_TYPE_AUDIO)
+    many = fast.sample(1000.0, 2.0)
     assert many is not None
-    assert window_of(many) == pytest.approx((MAX_SAMPLES - 1) / 100)
+    assert window_of(many) == pytest.approx((MAX_READINGS - 1) / 100)
 
 
 def test_a_data_track_tells_frames_and_payload() -> None:

@@ -4,11 +4,10 @@ import math
 
 import pytest
 
-from tests.quality.samples import audio, hosted, measure, numbers_of, stream, window_of
+from tests.quality.samples import Uplink, audio, hosted, measure, numbers_of, stream, window_of
 from track.media.v1.media_service_pb2 import HostedTrackStats
 from track.v1.quality_pb2 import QUALITY_LIMITATION_CPU
 from track.v1.track_pb2 import TRACK_TYPE_VIDEO
-from track_server.quality.counters import History
 
 # Simulcast: three layers at 30 fps, of which the sizes, rids and SSRCs are these.
 LAYERS = (("q", 11, 320, 180), ("h", 12, 640, 360), ("f", 13, 1280, 720))
@@ -88,12 +87,12 @@ def test_padding_is_no_layer_that_sends() -> None:
 
 def test_a_video_at_1_fps_does_not_flap() -> None:
     # The camera's beat and ours drift apart, so that some seconds have no frame and some have two.
-    history = History()
+    uplink = Uplink(TRACK_TYPE_VIDEO)
     for second in range(30):
         frames = int(second * 0.9)
-        history.add(hosted(second, [stream(packets_sent=frames, bytes_sent=900 * frames, frames_sent=frames)]), second)
+        uplink.add(hosted(second, [stream(packets_sent=frames, bytes_sent=900 * frames, frames_sent=frames)]), second)
         if second > 5:
-            sample = history.sample(5.0, second, TRACK_TYPE_VIDEO)
+            sample = uplink.sample(5.0, second)
             assert sample is not None
             assert window_of(sample) == 5.0
             assert len(sample.layers) == 1
@@ -104,8 +103,8 @@ def test_readings_are_those_of_layers_that_send_and_of_late() -> None:
         return hosted(
             second,
             [
-                stream(11, rid="q", frames_sent=int(30 * second), jitter_ms=3.0, rtt_ms=40.0, remote=second - 0.5),
-                stream(12, rid="h", frames_sent=50, jitter_ms=90.0, rtt_ms=90.0, remote=1),
+                stream(11, rid="q", packets_sent=int(30 * second), jitter_ms=3.0, rtt_ms=40.0, remote=second - 0.5),
+                stream(12, rid="h", packets_sent=50, jitter_ms=90.0, rtt_ms=90.0, remote=1),
             ],
         )
 

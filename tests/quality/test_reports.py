@@ -4,7 +4,8 @@ import pytest
 from livekit.protocol import models
 
 from tests.quality.rooms import bind, live_room, rate
-from tests.quality.samples import audio, hosted
+from tests.quality.samples import EPOCH, audio, hosted
+from track.v1.quality_alert_pb2 import QUALITY_HOP_UPLINK
 from track.v1.quality_pb2 import (
     CONNECTION_QUALITY_GOOD,
     CONNECTION_QUALITY_UNSPECIFIED,
@@ -14,35 +15,36 @@ from track.v1.quality_pb2 import (
 )
 from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_VIDEO
 from track_server.errors import NotFound, ParticipantNotFound, TrackNotFound
+from track_server.quality.assessment import Assessment
 from track_server.quality.clock import Moment
-from track_server.quality.counters import History
-from track_server.quality.reports import Selection, find_track, track_reports
+from track_server.quality.flows import Context
+from track_server.quality.reports import Selection, find_track
+from track_server.quality.roomassessment import RoomAssessment
 from track_server.rooms.room import LiveRoom
 
 TRACKS = {"bob": ["TR_v2", "TR_a1"], "alice": ["TR_v1", "TR_d1"], "carol": []}
 
 
+def assessed(room: LiveRoom) -> RoomAssessment:
+    return RoomAssessment(room, Assessment(), Context())
+
+
 def reports_of(
-    room: LiveRoom, histories: dict[str, History] | None = None, *, later_s: float = 0.0
+    room: LiveRoom, assessment: RoomAssessment | None = None, *, later_s: float = 0.0
 ) -> dict[str, TrackQualityReport]:
-    model = room.model
-    stamps = [quality.measure_time for quality in model.qualities.values()]
+    assessment = assessment or assessed(room)
+    stamps = [quality.measure_time for quality in room.model.qualities.values()]
     rated_s = max((stamp.ToNanoseconds() / 1e9 for stamp in stamps), default=0.0)
-    reports = track_reports(
-        model.tracks.values(), model.qualities, histories or {}, Moment(rated_s + later_s, 3.0), 5.0
-    )
-    return {report.track_sid: report for report in reports}
+    now = Moment(rated_s + later_s, 3.0)
+    return {track.sid: assessment.report(track, [5.0], now) for track in room.model.tracks.values()}
 
 
-def measured(sid: str) -> History:
-    history = History()
-    for second in range(3):
-        history.add(hosted(second, [audio(second)], sid=sid), second)
-    return history
-
-
-async def test_reports_come_by_participant_and_sid() -> None:
-    assert list(reports_of(live_room(TRACKS))) == ["TR_d1", "TR_v1", "TR_a1", "TR_v2"]
+def measure(assessment: RoomAssessment, sid: str, identity: str) -> list[bool]:
+    """A microphone that a hosted session tells of for three seconds; says whether that was taken."""
+    return [
+        assessment.record(identity, hosted(second, [audio(second)], sid=sid), Moment(EPOCH + second, second))
+        for second in range(3)
+    ]
 
 
 async def test_a_track_that_nobody_measured_has_no_samples() -> None:
@@ -82,17 +84,29 @@ async def test_a_hosted_track_has_its_publishers_statistics_beside_the_score() -
     room = live_room(TRACKS)
     bind(room, "TR_a1", "PUB_1")
     rate(room, "bob", models.ConnectionQuality.GOOD, 3.9)
-    report = reports_of(room, {"PUB_1": measured("TR_a1")})["TR_a1"]
+    assessment = assessed(room)
+    assert all(measure(assessment, "TR_a1", "bob"))
+    report = reports_of(room, assessment)["TR_a1"]
     assert report.publication_id == "PUB_1"
     assert [sample.source for sample in report.samples] == [QUALITY_SOURCE_PUBLISHER_STATS, QUALITY_SOURCE_SFU_SCORE]
     assert report.samples[0].bitrate_bps == 40_000
     assert report.samples[0].age.ToNanoseconds() == 1_000_000_000
+    (measurement,) = report.measurements
+    assert (measurement.hop, measurement.participant_identity) == (QUALITY_HOP_UPLINK, "bob")
+    assert measurement.bitrate_bps.value == 40_000
+    assert measurement.bitrate_bps.source == QUALITY_SOURCE_PUBLISHER_STATS
+    assert measurement.bitrate_bps.age.seconds == 1
+    assert measurement.sfu_score.value == pytest.approx(3.9)
+    assert measurement.sfu_score.source == QUALITY_SOURCE_SFU_SCORE
 
 
-async def test_statistics_of_an_earlier_sid_are_not_the_tracks() -> None:
+async def test_statistics_of_an_earlier_sid_and_of_others_tracks_are_not_taken() -> None:
     room = live_room(TRACKS)
-    bind(room, "TR_a1", "PUB_1")
-    assert list(reports_of(room, {"PUB_1": measured("TR_old")})["TR_a1"].samples) == []
+    assessment = assessed(room)
+    for sid, identity in (("TR_old", "bob"), ("TR_a1", "alice"), ("TR_d1", "alice")):
+        assert not any(measure(assessment, sid, identity))
+    reports = reports_of(room, assessment)
+    assert [list(report.samples) + list(report.measurements) for report in reports.values()] == [[]] * 4
 
 
 @pytest.mark.parametrize(

@@ -84,20 +84,21 @@ def called(client: Client, rpc: str, request: Any) -> Any:
     """The call, to be awaited; of a stream its first message. ``request``: of a stream the one that it begins with."""
     method = METHODS[rpc]
     if method.client_streaming:
-        return _pushed(getattr(client, rpc), request)
+        return _pushed(getattr(client, rpc), request, answers=method.server_streaming)
     call = getattr(client, rpc)(request, timeout=45)
     return first(call) if method.server_streaming else call
 
 
-async def _pushed(rpc: Any, request: Any) -> Any:
-    """The first message of a call that streams both ways.
+async def _pushed(rpc: Any, request: Any, *, answers: bool) -> Any:
+    """The answer to a call that streams requests; ``answers``: the first one of a stream.
 
     Where the server has refused before the request was written, grpc.aio's client now and then tells of its own failure
     to write in the place of the server's status: then it is asked again.
     """
     for _ in range(_CALLS):
         try:
-            return await first(rpc([request], timeout=45))
+            call = rpc([request], timeout=45)
+            return await (first(call) if answers else call)
         except grpc.aio.AioRpcError as error:
             if error.details() != "Internal error from Core":
                 raise

@@ -33,7 +33,8 @@ SENDING: Final = frozenset(
     }
 )
 RECEIVING: Final = frozenset({Permission.PERMISSION_SUBSCRIBE})
-NARROWING: Final = frozenset({Permission.PERMISSION_CREATE_TOKEN})
+JOINING: Final = frozenset({Permission.PERMISSION_CREATE_TOKEN, Permission.PERMISSION_REPORT_STATS})
+"""What takes no more than to be in the room, with a token that is not for one operation."""
 AUDITING: Final = frozenset({Permission.PERMISSION_READ_AUDIT})
 RECORDING: Final = frozenset({Permission.PERMISSION_RECORD})
 
@@ -131,17 +132,17 @@ PRINCIPALS: Final = {
         granted(within="elsewhere", room_join=True, room_admin=True), _all_alike(SERVER), elsewhere=True
     ),
     "subscriber": Principal(
-        granted(room_join=True, can_publish=False, can_publish_data=False), _own(READING | RECEIVING | NARROWING)
+        granted(room_join=True, can_publish=False, can_publish_data=False), _own(READING | RECEIVING | JOINING)
     ),
-    "publisher": Principal(granted(room_join=True), _own(READING | SENDING | RECEIVING | NARROWING)),
-    "deaf publisher": Principal(granted(room_join=True, can_subscribe=False), _own(READING | SENDING | NARROWING)),
+    "publisher": Principal(granted(room_join=True), _own(READING | SENDING | RECEIVING | JOINING)),
+    "deaf publisher": Principal(granted(room_join=True, can_subscribe=False), _own(READING | SENDING | JOINING)),
     "publisher of other sources": Principal(
         granted(room_join=True, can_publish_sources=["screen_share_audio"], can_publish_data=False),
-        _own(READING | RECEIVING | NARROWING),
+        _own(READING | RECEIVING | JOINING),
     ),
     "data publisher": Principal(
         granted(room_join=True, can_publish=False, can_publish_data=True, can_subscribe=False),
-        May(READING | NARROWING, READING | NARROWING | SENDING, READING),
+        May(READING | JOINING, READING | JOINING | SENDING, READING),
     ),
     "room admin": Principal(granted(room_admin=True), _all_alike(EVERYTHING - RECORDING)._replace(moderates=True)),
     "recorder": Principal(granted(room_record=True), _all_alike(SERVER | RECORDING)),

@@ -15,7 +15,7 @@ from tests.publications import DATA
 from tests.refusals import refusal
 from tests.servicer.contract import METHODS, RULES, called, every_request
 from tests.track_process import Client, TrackProcess
-from track.v1 import publication_pb2, quality_pb2, tracks_pb2
+from track.v1 import publication_pb2, quality_pb2, track_pb2, tracks_pb2
 from track.v1.access_pb2 import PERMISSION_MANAGE_WEBHOOKS, PERMISSION_RECORD, PERMISSION_WRITE_SCHEMAS
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -32,20 +32,26 @@ EVERYWHERE_RPCS = frozenset(
     rpc
     for rpc in ROOM_RPCS
     if not METHODS[rpc].input_type.fields_by_name["room"].GetOptions().Extensions[validate_pb2.field].string.min_bytes
-) - {"WatchEvents", "PushMedia"}
+) - {"WatchEvents", "PushMedia", "ReportTrackStats"}
 # What is answered from the store, or from the caller's token, needs no room.
 LIVE_ROOM_RPCS = sorted(
     set(ROOM_RPCS)
     - {"UpdatePublication", "PushMedia", "UnpublishTrack", "GetPublication", "ListPublications"}
     - {"CreateTrackToken", "ListAuditEntries", "LiftModerationBlocks", "ListModerationBlocks"}
     - {"GetMetadataSchema", "ListMetadataSchemas"}
-    - {rpc for rpc in ROOM_RPCS if "SubscriptionPolic" in rpc}
+    - {"ListAdaptations", "ListQualityAlerts", "ListQualityReports"}
+    - {rpc for rpc in ROOM_RPCS if "SubscriptionPolic" in rpc or "QualityPolic" in rpc}
     - {
         rpc
         for rpc, rule in RULES.items()
         if rule.permission in (PERMISSION_WRITE_SCHEMAS, PERMISSION_MANAGE_WEBHOOKS, PERMISSION_RECORD)
     }
 )
+
+# What an RPC asks for beyond the contract's rules, before it looks for the room.
+NEEDED: dict[str, dict[str, Any]] = {
+    "ApplyAdaptation": {"participant_identity": "a", "quality": track_pb2.VIDEO_QUALITY_LOW},
+}
 
 
 @pytest.mark.parametrize("name", ["", LONG], ids=["empty", "too long"])
@@ -64,7 +70,7 @@ async def test_a_room_name_that_is_none(admin: Client, rpc: str, name: str) -> N
 
 @pytest.mark.parametrize("rpc", LIVE_ROOM_RPCS)
 async def test_an_unknown_room(admin: Client, livekit: LiveKitProcess, room_name: str, rpc: str) -> None:
-    refused = await refusal(called(admin, rpc, every_request(room=room_name)[rpc]))
+    refused = await refusal(called(admin, rpc, complete(rpc, room_name)))
     assert (refused.code, refused.reason, refused.fields) == (NOT_FOUND, "ROOM_NOT_FOUND", ("room",))
     assert await rooms(livekit, room_name) == []
 
@@ -92,6 +98,11 @@ async def test_a_field_out_of_its_range_is_named(
     refused = await refusal(called(admin, rpc, with_fields(rpc, room, fields)))
     assert (refused.code, refused.reason) == (INVALID, "INVALID_FIELD")
     assert refused.fields == (field,)
+
+
+def complete(rpc: str, room: str) -> Any:
+    """The RPC's request, with all that it asks for before it looks for the room."""
+    return with_fields(rpc, room, NEEDED.get(rpc, {}))
 
 
 def with_fields(rpc: str, room: str, fields: dict[str, Any]) -> Any:

@@ -15,9 +15,9 @@ from tests.livekit_rooms import existing_room
 from tests.participants import microphone, participant
 from tests.publications import TONE
 from tests.refusals import refusal
-from tests.servicer.contract import called, every_request
+from tests.servicer.contract import called
 from tests.servicer.principals import bearing
-from tests.servicer.test_bad_input import LIVE_ROOM_RPCS
+from tests.servicer.test_bad_input import LIVE_ROOM_RPCS, complete
 from tests.servicer.test_tracks import list_tracks
 from tests.streams import events
 from tests.track_process import TrackProcess
@@ -54,8 +54,9 @@ async def test_every_rpc_that_needs_livekit_says_unavailable_and_when_to_try_aga
             own_livekit.pause()
         try:
             began = time.monotonic()
-            requests = every_request(room=room_name)
-            refusals = await asyncio.gather(*(refusal(called(admin, rpc, requests[rpc])) for rpc in LIVE_ROOM_RPCS))
+            refusals = await asyncio.gather(
+                *(refusal(called(admin, rpc, complete(rpc, room_name))) for rpc in LIVE_ROOM_RPCS)
+            )
             took = time.monotonic() - began
             for rpc, refused in zip(LIVE_ROOM_RPCS, refusals, strict=True):
                 assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "LIVEKIT_UNAVAILABLE"), rpc
@@ -109,9 +110,8 @@ async def test_a_key_that_livekit_refuses_is_named_and_never_unauthenticated(
     token = api.AccessToken(own_livekit.api_key, wrong).with_identity("admin")
     token = token.with_grants(api.VideoGrants(room_admin=True, room=room_name))
     async with existing_room(own_livekit, room_name), bearing(track, token.to_jwt()) as admin:
-        requests = every_request(room=room_name)
         for rpc in LIVE_ROOM_RPCS:
-            refused = await refusal(called(admin, rpc, requests[rpc]))
+            refused = await refusal(called(admin, rpc, complete(rpc, room_name)))
             assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "LIVEKIT_CREDENTIALS"), rpc
             assert refused.retry_s is None
             assert "w" * 8 not in refused.message

@@ -1,7 +1,7 @@
 """Which track is the one that was chosen, over its SIDs."""
 
 from track.v1.track_pb2 import TRACK_SOURCE_CAMERA, TRACK_TYPE_VIDEO, Track
-from track_server.subscription.choice import Chosen
+from track_server.subscription.choice import Choice, Chosen
 from track_server.subscription.lineages import Lineage, Lineages
 
 
@@ -18,13 +18,13 @@ def camera(sid: str, identity: str = "alice", name: str = "", publication_id: st
     )
 
 
-def added(lineages: Lineages, track: Track) -> Lineage:
+def added(lineages: Lineages[Choice], track: Track) -> Lineage[Choice]:
     """Something was chosen of it."""
     return lineages.add(Chosen.of(track))
 
 
 def test_a_track_of_the_same_publisher_kind_and_name_is_the_one_that_went() -> None:
-    lineages = Lineages()
+    lineages = Lineages[Choice]()
     chosen = added(lineages, camera("TR_1"))
     assert lineages.returned(camera("TR_2")) is None  # it has not gone
     lineages.gone(chosen, "TR_1", frozenset())
@@ -45,7 +45,7 @@ def test_a_track_of_the_same_publisher_kind_and_name_is_the_one_that_went() -> N
 
 
 def test_one_that_was_there_beside_it_is_not_its_return_and_of_two_the_first_that_went_comes_first() -> None:
-    lineages = Lineages()
+    lineages = Lineages[Choice]()
     first, second = added(lineages, camera("TR_1")), added(lineages, camera("TR_2"))
     lineages.gone(first, "TR_1", frozenset({"TR_2", "TR_3"}))
     assert lineages.returned(camera("TR_3")) is None
@@ -56,7 +56,7 @@ def test_one_that_was_there_beside_it_is_not_its_return_and_of_two_the_first_tha
 
 
 def test_a_publication_is_known_under_its_old_track_until_that_is_gone() -> None:
-    lineages = Lineages()
+    lineages = Lineages[Choice]()
     chosen = added(lineages, camera("TR_1", publication_id="PUB_1"))
     assert lineages.of_key("PUB_1") is chosen
     lineages.moved(chosen, "TR_2")
@@ -73,7 +73,7 @@ def test_a_publication_is_known_under_its_old_track_until_that_is_gone() -> None
 
 
 def test_what_a_restart_finds_gone_is_away_and_publications_are_not() -> None:
-    lineages = Lineages()
+    lineages = Lineages[Choice]()
     gone, there = added(lineages, camera("TR_1")), added(lineages, camera("TR_2", "bob"))
     added(lineages, camera("TR_3", "host", publication_id="PUB_1"))
     assert lineages.absent(["TR_2"]) == [gone]

@@ -202,6 +202,8 @@ _RULES: Final = {
         _manages_webhooks, "roomAdmin of that room, or for all rooms roomCreate and roomList"
     ),
     Permission.PERMISSION_WRITE_SUBSCRIPTION_POLICIES: _Rule(is_admin, "roomAdmin of that room"),
+    Permission.PERMISSION_REPORT_STATS: _Rule(_enters, "roomAdmin or roomJoin of that room"),
+    Permission.PERMISSION_WRITE_QUALITY_POLICIES: _Rule(is_admin, "roomAdmin of that room"),
     Permission.PERMISSION_RECORD: _Rule(
         _records, "roomRecord with that room or roomList, or for all rooms roomRecord and roomCreate"
     ),
@@ -240,4 +242,5 @@ _TARGETS: Final = {
     Permission.PERMISSION_WRITE_METADATA: _sends,
     Permission.PERMISSION_SUBSCRIBE: _receives,
     Permission.PERMISSION_CREATE_TOKEN: _is_there,
+    Permission.PERMISSION_REPORT_STATS: _is_there,
 }

@@ -7,7 +7,16 @@ from cel_expr_python import cel
 from google.protobuf import descriptor_pool
 
 from track.permission.v1 import permission_service_pb2
-from track.v1 import audit_pb2, egress_pb2, event_pb2, publication_pb2, track_pb2
+from track.v1 import (
+    audit_pb2,
+    egress_pb2,
+    event_pb2,
+    publication_pb2,
+    quality_alert_pb2,
+    quality_pb2,
+    quality_policy_pb2,
+    track_pb2,
+)
 from track_server.cel.faults import located
 from track_server.errors import InvalidExpression
 
@@ -19,6 +28,9 @@ VARIABLES: Final = {
     "subscriber": track_pb2.Participant.DESCRIPTOR.full_name,
     "publisher": track_pb2.Participant.DESCRIPTOR.full_name,
     "quality": event_pb2.ParticipantQuality.DESCRIPTOR.full_name,
+    "report": quality_pb2.TrackQualityReport.DESCRIPTOR.full_name,
+    "alert": quality_alert_pb2.QualityAlert.DESCRIPTOR.full_name,
+    "action": quality_policy_pb2.QualityAction.DESCRIPTOR.full_name,
     "entry": audit_pb2.AuditEntry.DESCRIPTOR.full_name,
     "egress": egress_pb2.TrackEgress.DESCRIPTOR.full_name,
     "event": event_pb2.RoomEvent.DESCRIPTOR.full_name,

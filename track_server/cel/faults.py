@@ -7,7 +7,7 @@ from typing import Final
 
 from google.protobuf import descriptor, descriptor_pool
 
-from track.v1 import track_pb2
+from track.v1 import quality_alert_pb2, quality_pb2, track_pb2
 from track_server.errors import InvalidExpression
 
 # `ERROR: <input>:LINE:COLUMN: what is wrong`, then a picture of the place.
@@ -88,8 +88,12 @@ def _fields(message: str) -> list[str]:
 
 
 def _enums() -> dict[str, descriptor.EnumDescriptor]:
-    """Those that a track or participant has."""
-    return dict(track_pb2.DESCRIPTOR.enum_types_by_name)
+    """Those that a track, a participant, or their quality has."""
+    return {
+        name: found
+        for file in (track_pb2, quality_pb2, quality_alert_pb2)
+        for name, found in file.DESCRIPTOR.enum_types_by_name.items()
+    }
 
 
 def _value_named(name: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any, Final
 
+_LONGEST_S: Final = 86_400.0
 _SERVER: Final = ("address", "tls_ca", "tls_cert", "tls_key", "tls_name")
 
 
@@ -38,6 +39,40 @@ def add_events(parser: argparse.ArgumentParser) -> None:
     _add_server(parser)
 
 
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """Those of `record`."""
+    parser.add_argument("--room", required=True, help="the room")
+    parser.add_argument(
+        "--output", default="-", metavar="FILE", help="where to write, a file that is not there yet; default: stdout"
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, metavar="S", help="how long; default: until the room closes, or Ctrl-C"
+    )
+    _add_server(parser)
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """Those of `replay`."""
+    parser.add_argument("file", metavar="FILE", help="the recording; - for stdin")
+    parser.add_argument(
+        "--policy",
+        metavar="FILE",
+        help="JSON of the quality policy by which to act, as GetQualityPolicy shows it; default: nothing is done",
+    )
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        dest="allowed",
+        metavar="ACTION",
+        help="in the place of a policy: an action that may be taken, e.g. limit_network; several times for several",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="chooses what the policy holds back; default 1"
+    )
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print each event whole, as JSON")
+
+
 def server_of(options: dict[str, Any]) -> dict[str, Any]:
     """Takes what says where the server is out of the options: the fields of Server."""
     return {name: options.pop(name) for name in _SERVER}
@@ -52,3 +87,13 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(flag, metavar="FILE", help=what)
     parser.add_argument("--tls-name", metavar="NAME", help="the name in the server's certificate; default: its host")
+
+
+def _positive(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, above 0 and up to a day")
+    return seconds

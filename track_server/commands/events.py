@@ -10,12 +10,11 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf import json_format
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 
-from track.v1 import access_pb2, event_pb2
+from track.v1 import event_pb2
 from track.v1.track_service_pb2_grpc import TrackServiceStub
 from track_server.commands.channel import Server
+from track_server.commands.wording import time_of, words_of
 from track_server.config import SettingsError
 from track_server.durations import duration_of
 
@@ -28,7 +27,6 @@ _SILENT_S: Final = 60.0
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_LAST_S: Final = 5.0
 _AWAY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
-_LONGEST_TEXT: Final = 60
 
 
 def watch(
@@ -120,44 +118,6 @@ def _line(message: event_pb2.WatchEventsResponse, *, as_json: bool) -> str:
         snapshot = message.snapshot
         reason = event_pb2.SnapshotReason.Name(snapshot.reason).removeprefix("SNAPSHOT_REASON_")
         counts = f"{len(snapshot.participants)} participants, {len(snapshot.tracks)} tracks"
-        return " ".join([_time(time.time()), *room, "snapshot", f"{reason}:", counts])
+        return " ".join([time_of(time.time()), *room, "snapshot", f"{reason}:", counts])
     event = message.event
-    change = event.WhichOneof("change") or "unknown"
-    about: Message = getattr(event, change, event_pb2.RoomEvent())
-    return " ".join([_time(event.time.ToNanoseconds() / 1e9), *room, change, *_words(about), *_cause(event)])
-
-
-def _time(seconds: float) -> str:
-    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds * 1000) % 1000:03}"
-
-
-def _words(message: Message) -> list[str]:
-    """What is said of something: its own fields, and of those within it the kind alone."""
-    words = []
-    for field, value in message.ListFields():
-        if field.name == "room" or field.is_repeated or field.type == FieldDescriptor.TYPE_MESSAGE:
-            continue
-        words.append(f"{field.name}={_text(field, value)}")
-    return words
-
-
-def _text(field: FieldDescriptor, value: Any) -> str:
-    if field.enum_type is not None:
-        prefix = f"{field.enum_type.values_by_number[0].name.removesuffix('UNSPECIFIED')}"
-        known = field.enum_type.values_by_number.get(value)
-        return known.name.removeprefix(prefix) if known is not None else str(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    # Of what participants say of themselves nothing may reach the terminal as anything but text.
-    text = str(value)
-    plain = text if text.isprintable() and " " not in text else ascii(text)
-    return plain if len(plain) <= _LONGEST_TEXT else f"{plain[:_LONGEST_TEXT]}..."
-
-
-def _cause(event: event_pb2.RoomEvent) -> list[str]:
-    if not event.HasField("cause"):
-        return []
-    cause = event.cause
-    kind = access_pb2.PrincipalKind.Name(cause.principal_kind).removeprefix("PRINCIPAL_KIND_").lower()
-    who = f"rule {cause.rule}" if cause.rule else f"{kind} {cause.principal_identity}".strip()
-    return [f"(by {ascii(who)[1:-1]}{': ' + ascii(cause.reason) if cause.reason else ''})"]
+    return " ".join([time_of(event.time.ToNanoseconds() / 1e9), *room, *words_of(event)])

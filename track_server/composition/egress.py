@@ -8,6 +8,7 @@ from track.v1.egress_pb2 import TrackEgress
 from track.v1.event_pb2 import EventCause
 from track_server.composition.authority import Authority
 from track_server.composition.foundation import Foundation
+from track_server.composition.quality import Measured
 from track_server.egress.book import EgressBook
 from track_server.egress.follower import Follower
 from track_server.egress.outputs import Places
@@ -19,7 +20,6 @@ from track_server.egress.scene import FindPublication
 from track_server.egress.starts import Starts
 from track_server.egress.timeline import Timelines
 from track_server.livekit.egress import EgressApi
-from track_server.quality.quality import Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Egress:
 
 @contextlib.asynccontextmanager
 async def recording(
-    ground: Foundation, authority: Authority, quality: Quality, find_publication: FindPublication
+    ground: Foundation, authority: Authority, measured: Measured, find_publication: FindPublication
 ) -> AsyncIterator[Egress]:
     """Recordings for the span of the block. What an earlier run left is read, and begun by ``restore``."""
     async with contextlib.AsyncExitStack() as stack:
@@ -53,7 +53,7 @@ async def recording(
         await book.load()
         starts = await stack.enter_async_context(Starts(api, book, store, settings.egress_start_seconds))
         follower = await stack.enter_async_context(Follower(api, book, settings.egress_silence_seconds))
-        timelines = Timelines(store, book, quality.sample, quality.wanted, settings.egress_dir)
+        timelines = Timelines(store, book, measured.quality.sample, measured.assessing.following, settings.egress_dir)
         means = Means(rooms, api, book, starts, timelines, find_publication, follower.hint)
         recordings = await stack.enter_async_context(Recordings(means, settings))
         places = Places(settings.egress_file_prefixes, settings.egress_buckets, settings.egress_websocket_hosts)

@@ -10,12 +10,11 @@ from track_server.composition.foundation import Foundation
 from track_server.localsocket.socket import LocalSocket
 from track_server.publishing.book import Book
 from track_server.publishing.hosting import Sessions
-from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.meters import Meters
 from track_server.publishing.placement import OwnWorkers
 from track_server.publishing.push.feeds import Feeds
 from track_server.publishing.resources import Hosting
-from track_server.quality.quality import Quality
+from track_server.quality.assessing import Assessing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,6 @@ class Workers:
 class Hosted:
     """The parts. The sessions are begun by whoever enters them."""
 
-    quality: Quality
     meters: Meters
     feeds: Feeds
     sessions: Sessions
@@ -44,6 +42,7 @@ async def hosting(
     ground: Foundation,
     book: Book,
     workers: Workers,
+    assessing: Assessing,
     *,
     restricted: Callable[[str, str], bool],
     on_audience: Callable[[str], None],
@@ -56,24 +55,17 @@ async def hosting(
     """
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        quality = await enter(Quality(lambda room, _: sessions.refresh_stats(room)))
-        meters = Meters(lambda room: sessions.refresh_stats(room))  # noqa: PLW0108  they are made below
+        assessing.demand(lambda room: sessions.refresh_stats(room))  # noqa: PLW0108  they are made below
+        meters = Meters(lambda room: sessions.refresh_stats(room))  # noqa: PLW0108
         settings = ground.settings
         feeds = await enter(Feeds(book, ground.rooms.find, feed_ended, settings.max_frame_bytes, workers.socket))
 
-        def measured(stats: SessionStats) -> None:
-            quality.record(stats)
+        def measured(room: str, identity: str, stats: SessionStats) -> None:
+            assessing.record(room, identity, stats)
             meters.record(stats)
 
         def stats_interval(room: str) -> float | None:
-            return min(filter(None, (quality.stats_interval(room), meters.interval(room))), default=None)
-
-        def changed(before: Publication | None, after: Publication) -> None:
-            feeds.announced(after)
-            if after.state == ENDED:
-                quality.forget(after.publication_id)
-            elif before is not None and before.muted != after.muted:
-                quality.interrupt(after.publication_id)
+            return min(filter(None, (assessing.stats_interval(room), meters.interval(room))), default=None)
 
         resources = Hosting(
             ground.rooms,
@@ -87,5 +79,5 @@ async def hosting(
             on_audience,
         )
         sessions = Sessions(resources, measured, stats_interval)
-        book.listen(changed)
-        yield Hosted(quality, meters, feeds, sessions)
+        book.listen(lambda _, after: feeds.announced(after))
+        yield Hosted(meters, feeds, sessions)

@@ -12,6 +12,7 @@ from track_server.publishing.replacing import Replacing
 from track_server.publishing.restarting.restarts import Restarts
 from track_server.publishing.restarting.resubscribing import Resubscribing
 from track_server.publishing.restarting.steps import Steps
+from track_server.quality.quality import Quality
 from track_server.subscription.lasting import LastingSubscriptions
 
 
@@ -29,6 +30,7 @@ def replacing_tracks(
     access: Access,
     book: Book,
     hosted: Hosted,
+    quality: Quality,
     clients: ClientRoute,
     lasting: LastingSubscriptions,
 ) -> Replaced:
@@ -53,7 +55,7 @@ def replacing_tracks(
         ground.api,
         book,
         access,
-        hosted.quality,
+        quality,
         steps,
         resubscribing,
         cooldown_s=ground.settings.restart_cooldown_seconds,

@@ -6,6 +6,7 @@ from typing import Final
 from track.v1 import server_info_pb2
 from track_server.audit.record import Record
 from track_server.composition.authority import Authority
+from track_server.composition.client_stats import hearing_clients
 from track_server.composition.foundation import Foundation
 from track_server.composition.work import Work
 from track_server.config import Settings
@@ -23,7 +24,7 @@ from track_server.publishing.progress import Progress
 from track_server.publishing.publishing import Publishing
 from track_server.publishing.push.pushes import Pushes
 from track_server.publishing.updates import PublicationUpdates
-from track_server.quality.demand import SHORTEST_S
+from track_server.quality.assessing import TICK_S
 from track_server.rooms.watching import Watching
 from track_server.servicer.track import TrackService
 from track_server.subscription.listing import SubscriptionListing
@@ -48,7 +49,7 @@ def track_service(ground: Foundation, authority: Authority, work: Work, readines
     specified = work.described.specified
     return TrackService(
         rooms=rooms,
-        watching=Watching(rooms, ground.subscriptions),
+        watching=Watching(rooms, ground.subscriptions, [work.alerted.following]),
         reader=ground.reader,
         publishing=Publishing(
             rooms, api, work.book, work.routed.routes, access, clearance, progress, ending, specified
@@ -101,7 +102,15 @@ def track_service(ground: Foundation, authority: Authority, work: Work, readines
         egress=work.egress.calls,
         egress_rules=work.egress.rules,
         webhooks=work.hooks.webhooks,
-        quality=work.hosted.quality,
+        quality=work.measured.quality,
+        quality_streams=work.streams,
+        quality_policies=work.adapted.requests,
+        hand_actions=work.adapted.actions,
+        adaptation_listing=work.adapted.listing,
+        stats_reporting=hearing_clients(ground, authority, work.measured, work.subscribed.reported),
+        alert_listing=work.alerted.alert_listing,
+        history_listing=work.alerted.history_listing,
+        recorder=work.alerted.recorder,
         record=Record(
             ground.store.journal,
             age_s=settings.audit_retention_days * _DAY_S,
@@ -129,7 +138,7 @@ def _about(settings: Settings, control_key: server_info_pb2.ControlKey) -> serve
             max_request_bytes=settings.max_request_bytes,
             max_events_per_room=settings.max_events_per_room,
             max_page_size=MAX_PAGE_SIZE,
-            min_report_interval=duration_of(SHORTEST_S),
+            min_report_interval=duration_of(TICK_S),
             default_wait=duration_of(DEFAULT_WAIT_S),
             quotas=quotas(settings),
         ),

@@ -12,6 +12,7 @@ from track_server.composition.foundation import Foundation
 from track_server.config import environment_name
 from track_server.livekit.webhook import WebhookReader
 from track_server.rooms.hints import Hints
+from track_server.rooms.listening import Listening, Listenings
 from track_server.webhooks.deliveries import Deliveries
 from track_server.webhooks.endpoint import Endpoint
 from track_server.webhooks.lane import Means
@@ -34,8 +35,11 @@ class Hooks:
 
 
 @contextlib.asynccontextmanager
-async def hooking(ground: Foundation, authority: Authority) -> AsyncIterator[Hooks]:
-    """Webhooks for the span of the block. What an earlier run left is begun by ``webhooks.restore``."""
+async def hooking(ground: Foundation, authority: Authority, listening: Listening) -> AsyncIterator[Hooks]:
+    """Webhooks for the span of the block. What an earlier run left is begun by ``webhooks.restore``.
+
+    ``listening``: what else is told who listens to what.
+    """
     settings = ground.settings
     async with contextlib.AsyncExitStack() as stack:
         hints = await stack.enter_async_context(Hints(ground.rooms, ground.standing, ground.api))
@@ -66,7 +70,7 @@ async def hooking(ground: Foundation, authority: Authority) -> AsyncIterator[Hoo
             ground.rooms, positions, settings.webhook_give_up_seconds, lambda outcome: tries.labels(outcome).inc()
         )
         deliveries = await stack.enter_async_context(
-            Deliveries(ground.store, ground.standing, ground.subscriptions, sender, means)
+            Deliveries(ground.store, ground.standing, Listenings([ground.subscriptions, listening]), sender, means)
         )
         webhooks = await stack.enter_async_context(
             Webhooks(ground.store, ground.api, ground.rooms, targets, positions, deliveries, settings)

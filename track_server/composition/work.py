@@ -16,6 +16,10 @@ from track_server.composition.metadata import Described, describing
 from track_server.composition.moderation import Moderated, moderating
 from track_server.composition.private_tracks import Private, enforcing, restricting
 from track_server.composition.pulling import pulling
+from track_server.composition.quality import Measured, judging, measuring
+from track_server.composition.quality_alerts import Alerted, alerting
+from track_server.composition.quality_policies import Adapted, adapting
+from track_server.composition.quality_streams import streaming
 from track_server.composition.replacing import Replaced, replacing_tracks
 from track_server.composition.routes import Routed, routing
 from track_server.composition.subscriptions import Subscribed, subscribing
@@ -25,6 +29,7 @@ from track_server.publishing.book import Book
 from track_server.publishing.lifecycle import passed
 from track_server.publishing.placement import OwnWorkers
 from track_server.pulling.pulls import Pulls
+from track_server.quality.streaming.streams import Streams
 from track_server.rooms.excess import ExcessWatch
 
 
@@ -33,11 +38,15 @@ class Work:
     """The capabilities. What an earlier run left is read, and not begun: see ``resume``."""
 
     book: Book
+    measured: Measured
+    alerted: Alerted
+    streams: Streams
     hosted: Hosted
     routed: Routed
     private: Private
     subscribed: Subscribed
     replaced: Replaced
+    adapted: Adapted
     pulls: Pulls
     described: Described
     moderated: Moderated
@@ -58,6 +67,7 @@ class Work:
         self.private.enforcement.restore()
         self.described.keeper.restore()
         self.subscribed.restore()
+        self.adapted.restore()
         await self.moderated.restore()
         await self.egress.restore()
         await self.hooks.webhooks.restore()
@@ -81,11 +91,15 @@ async def working(
         rooms.contribute(book.contribute)
         restrictions = await enter(restricting(ground))
         workers = Workers(own_workers, media_address, await enter(LocalSocket()))
+        measured = await enter(measuring(ground))
+        alerted = await enter(alerting(ground, measured.assessing))
+        streams = await enter(streaming(measured, alerted))
         hosted = await enter(
             hosting(
                 ground,
                 book,
                 workers,
+                measured.assessing,
                 restricted=restrictions.restricted,
                 on_audience=lambda room: private.enforcement.kick(room),  # noqa: PLW0108  it is made below
                 feed_ended=lambda publication: routed.routes.of(publication).kick(publication),
@@ -94,17 +108,37 @@ async def working(
         private = enforcing(ground, book, hosted.sessions, restrictions)
         described = await enter(describing(ground, access, book))
         book.listen(described.keeper.publication_changed)
-        egress = await enter(recording(ground, authority, hosted.quality, book.find))
+        egress = await enter(recording(ground, authority, measured, book.find))
         book.listen(lambda _, after: egress.recordings.publication_moved(after.room, after.publication_id))
-        hooks = await enter(hooking(ground, authority))
+        hooks = await enter(hooking(ground, authority, alerted.following))
         hooks.hints.listen(lambda hint: egress.follower.hint() if hint.egress_id else None)
         routed = routing(ground, authority, book, hosted.sessions)
-        pulls = await enter(pulling(ground, authority, workers, private))
+        pulls = await enter(pulling(ground, authority, workers, private, measured.assessing))
         subscribed = await enter(subscribing(ground, authority, book, restrictions))
-        replaced = replacing_tracks(ground, access, book, hosted, routed.clients, subscribed.lasting)
+        replaced = replacing_tracks(ground, access, book, hosted, measured.quality, routed.clients, subscribed.lasting)
+        judged = alerted.tallies.action_judged
+        adapted = await enter(adapting(ground, book, measured.assessing, subscribed, replaced.restarts, judged))
+        alerted.attainments.hold_to(adapted.policies.holding)
         moderated = await enter(moderating(ground, authority, hosted.feeds, hosted.sessions.unmute))
+        judging(measured, subscribed)
         rooms.listen(ExcessWatch(rooms, ground.settings, _excess_counter(ground)).happened)
-        yield Work(book, hosted, routed, private, subscribed, replaced, pulls, described, moderated, egress, hooks)
+        yield Work(
+            book,
+            measured,
+            alerted,
+            streams,
+            hosted,
+            routed,
+            private,
+            subscribed,
+            replaced,
+            adapted,
+            pulls,
+            described,
+            moderated,
+            egress,
+            hooks,
+        )
 
 
 def _telling(ground: Foundation) -> Callable[[Publication | None, Publication], None]:

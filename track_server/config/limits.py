@@ -123,6 +123,12 @@ class LimitSettings(Environment):
         le=10_000,
         description="Subscription policies of one room, its own and those of subscribers, 0 to 10000.",
     )
+    max_quality_policies_per_room: int = Field(
+        default=500,
+        ge=0,
+        le=10_000,
+        description="Quality policies of one room, its own and those of participants and tracks, 0 to 10000.",
+    )
     max_webhook_subscriptions: int = Field(
         default=1000, ge=0, le=100_000, description="Webhook subscriptions of this server, 0 to 100000."
     )

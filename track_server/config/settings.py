@@ -18,6 +18,7 @@ from track_server.config.environment import Environment, checked_url, is_loopbac
 from track_server.config.events import EventSettings
 from track_server.config.limits import LimitSettings
 from track_server.config.log import LogSettings
+from track_server.config.quality import QualitySettings
 from track_server.config.record import RecordSettings
 from track_server.config.webhooks import WebhookSettings
 
@@ -85,6 +86,7 @@ class Settings(
     LogSettings,
     RecordSettings,
     EventSettings,
+    QualitySettings,
     LimitSettings,
     EgressSettings,
     WebhookSettings,

@@ -35,8 +35,8 @@ _FLUSH: Final = 10
 
 Measure = Callable[[LiveRoom, Collection[str], float], list[TrackQualityReport]]
 """The quality of those tracks of a room over the last so many seconds."""
-Wanted = Callable[[str, float], contextlib.AbstractContextManager[None]]
-"""Has statistics of a room come at that interval for the span of a block."""
+Following = Callable[[str], contextlib.AbstractContextManager[None]]
+"""Has a room measured for the span of a block."""
 
 
 class Timeline:
@@ -78,12 +78,12 @@ class Timelines:
     """The timelines of all recordings. ``directory``: where this server finds what Egress records to its disk."""
 
     def __init__(
-        self, store: Store, book: EgressBook, measure: Measure, wanted: Wanted, directory: Path | None
+        self, store: Store, book: EgressBook, measure: Measure, following: Following, directory: Path | None
     ) -> None:
         self._store = store
         self._book = book
         self._measure = measure
-        self._wanted = wanted
+        self._following = following
         self._directory = directory
         self._open: dict[str, Timeline] = {}
         self._unreachable: set[tuple[str, str]] = set()
@@ -97,7 +97,7 @@ class Timelines:
     async def sample(self, egress_id: str, live: LiveRoom) -> None:
         """Samples while it records. Ends with the task."""
         timeline = await self._opened(egress_id)
-        with self._wanted(live.name, FIRST_INTERVAL_S):
+        with self._following(live.name):
             while True:
                 await asyncio.sleep(timeline.interval_s)
                 egress = self._book.get(egress_id)

@@ -3,18 +3,18 @@
     TrackError
     |- InvalidArgument       InvalidField, InvalidExpression, InvalidPageToken, InvalidCursor, RequestIdReused,
     |                        InvalidOptions, MediaInvalid, MediaNotAllowed, InvalidConsistencyToken, SchemaViolation,
-    |                        InvalidSchema, DestinationNotAllowed
+    |                        InvalidSchema, DestinationNotAllowed, StatsRefused
     |- NotFound              RoomNotFound, ParticipantNotFound, TrackNotFound, PublicationNotFound, MediaNotFound,
     |                        SchemaNotFound, BlockNotFound, WebhookSubscriptionNotFound, EgressNotFound,
-    |                        EgressRuleNotFound, SubscriptionPolicyNotFound, FocusNotFound
+    |                        EgressRuleNotFound, SubscriptionPolicyNotFound, FocusNotFound, QualityPolicyNotFound
     |- FailedPrecondition    TargetPermission, RemoteUnmuteDisabled, NotForDataTracks,
     |                        LiveKitCredentials, PublicationEnded, PublishFailed, CompanionMissing, ConsentRefused,
     |                        CompanionFailed, IngressUnavailable, RestartInProgress, PushInProgress, NotSupported,
     |                        TrackBlocked, EgressUnavailable, EncryptionKeyNeeded, SubscriptionRuled
     |- Unavailable           LiveKitUnavailable, WorkerUnavailable, Draining, PermissionServiceUnavailable,
     |                        ConsistencyNotReached, ConnectionTooOld, StoreUnavailable, WebhookNotTaken
-    `- LimitExceeded, IdentityInUse, SourceInUse, EgressInProgress, EtagMismatch, Unauthenticated, PermissionDenied,
-                             DeadlineTooShort, LiveKitError, Internal
+    `- LimitExceeded, ReaderTooSlow, IdentityInUse, SourceInUse, EgressInProgress, EtagMismatch, Unauthenticated,
+                             PermissionDenied, DeadlineTooShort, LiveKitError, Internal
 
 The class is the table: it gives the gRPC status code and the reason. The message of an error is public; what must not
 leave the service is its ``__cause__``, which is logged and never sent.
@@ -23,7 +23,7 @@ leave the service is its ``__cause__``, which is logged and never sent.
 from track_server.errors.base import TrackError
 from track_server.errors.caller import PermissionDenied, Unauthenticated
 from track_server.errors.faults import Internal, LiveKitError
-from track_server.errors.limits import DeadlineTooShort, LimitExceeded
+from track_server.errors.limits import DeadlineTooShort, LimitExceeded, ReaderTooSlow
 from track_server.errors.presence import (
     BlockNotFound,
     EgressInProgress,
@@ -36,6 +36,7 @@ from track_server.errors.presence import (
     NotFound,
     ParticipantNotFound,
     PublicationNotFound,
+    QualityPolicyNotFound,
     RoomNotFound,
     SchemaNotFound,
     SourceInUse,
@@ -58,6 +59,7 @@ from track_server.errors.request import (
     MediaNotAllowed,
     RequestIdReused,
     SchemaViolation,
+    StatsRefused,
 )
 from track_server.errors.state import (
     CompanionFailed,
@@ -140,6 +142,8 @@ __all__ = [
     "PublicationNotFound",
     "PublishFailed",
     "PushInProgress",
+    "QualityPolicyNotFound",
+    "ReaderTooSlow",
     "RemoteUnmuteDisabled",
     "RequestIdReused",
     "RestartInProgress",
@@ -147,6 +151,7 @@ __all__ = [
     "SchemaNotFound",
     "SchemaViolation",
     "SourceInUse",
+    "StatsRefused",
     "StoreUnavailable",
     "SubscriptionPolicyNotFound",
     "SubscriptionRuled",

@@ -46,3 +46,10 @@ class DeadlineTooShort(TrackError):
 
     code = code_pb2.DEADLINE_EXCEEDED
     reason = ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT
+
+
+class ReaderTooSlow(TrackError):
+    """The stream was not read for too long; metadata `cursor` tells where to resume."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = ErrorReason.ERROR_REASON_READER_TOO_SLOW

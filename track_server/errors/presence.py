@@ -98,6 +98,12 @@ class FocusNotFound(NotFound):
     reason = ErrorReason.ERROR_REASON_FOCUS_NOT_FOUND
 
 
+class QualityPolicyNotFound(NotFound):
+    """No such quality policy."""
+
+    reason = ErrorReason.ERROR_REASON_QUALITY_POLICY_NOT_FOUND
+
+
 class EgressInProgress(TrackError):
     """The track is recorded to that place already; metadata `egress_id` names the recording."""
 

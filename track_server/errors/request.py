@@ -81,3 +81,9 @@ class DestinationNotAllowed(InvalidArgument):
     """The operator's allow-list does not name the place."""
 
     reason = ErrorReason.ERROR_REASON_DESTINATION_NOT_ALLOWED
+
+
+class StatsRefused(InvalidArgument):
+    """A statistic cannot be true, or is not for that participant to tell."""
+
+    reason = ErrorReason.ERROR_REASON_STATS_REFUSED

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from grpc import aio
 
 from track_server.access.principal import Principal
+from track_server.errors import TrackError
 from track_server.interceptors.method import Method
 
 # What a command waits for evidence where the call has no deadline.
@@ -63,6 +64,9 @@ class Call:
     """The metadata of that name."""
     limit = ""
     """The limit that it went beyond, where that is its failure."""
+    end: Callable[[TrackError], None]
+    """Ends the call with that error, even while a message is being written to a caller who does not read. Only of
+    streams."""
     write: Callable[[Any], Awaitable[None]]
     """Sends a message of a stream, as message or already as bytes. Only where responses are streamed."""
 

@@ -193,7 +193,12 @@ async def _send(call: Call, error: TrackError, message: str, details: bytes) -> 
     call.reason = ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
     if error.__cause__ is not None:
         call.cause = _cause(error.__cause__)
-    await call.context.abort(_STATUS[error.code], message, ((REQUEST_ID, call.request_id), (_DETAILS, details)))
+    try:
+        await call.context.abort(_STATUS[error.code], message, ((REQUEST_ID, call.request_id), (_DETAILS, details)))
+    except aio.InternalError:
+        # The connection broke while the status waited behind messages that nobody read. Raised, it would fill the log
+        # with traces of gRPC's own; as a cancellation it ends the call.
+        raise asyncio.CancelledError from None
     raise AssertionError("abort returned")
 
 

@@ -50,6 +50,7 @@ class OpenStreams:
 
         async def handle(request: Any, call: Call) -> Any:
             with self.open(method) as end, ExitStack() as resting:
+                call.end = end
                 if revocation is not None:
                     for room in (call.room, *call.rooms):
                         resting.enter_context(revocation.stream(call.caller, method.permission, room, end))

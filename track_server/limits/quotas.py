@@ -37,6 +37,7 @@ SCOPES: Final[Mapping[str, "QuotaScope.ValueType"]] = {
     "max_egress_per_room": QuotaScope.QUOTA_SCOPE_ROOM,
     "max_egress_rules_per_room": QuotaScope.QUOTA_SCOPE_ROOM,
     "max_subscription_policies_per_room": QuotaScope.QUOTA_SCOPE_ROOM,
+    "max_quality_policies_per_room": QuotaScope.QUOTA_SCOPE_ROOM,
     "max_webhook_subscriptions": QuotaScope.QUOTA_SCOPE_SERVER,
     "max_webhook_subscriptions_per_room": QuotaScope.QUOTA_SCOPE_ROOM,
     "max_webhook_subscriptions_per_principal": QuotaScope.QUOTA_SCOPE_PRINCIPAL,

@@ -8,17 +8,17 @@ BUCKETS: Final = 10_000
 
 
 class Rates:
-    """A bucket of tokens for each key, filled with ``per_second`` tokens a second up to one second's worth.
+    """A bucket of tokens for each key, filled with ``per_second`` tokens a second up to the worth of ``burst_s``.
 
     Kept as one number a key, the time at which the bucket will be full again (the generic cell rate algorithm, ITU-T
     I.371): a full bucket is the same as none, so that a bucket need not be kept once it is full. Beyond ``most``
     buckets the fullest are forgotten.
     """
 
-    def __init__(self, per_second: float, *, most: int = BUCKETS) -> None:
+    def __init__(self, per_second: float, *, burst_s: float = 1.0, most: int = BUCKETS) -> None:
         self._token_s = 1.0 / per_second
         # The one taken now is counted as well; a thousandth of it for the rounding of what is added up.
-        self._slack_s = max(1.0, self._token_s) - 0.999 * self._token_s
+        self._slack_s = max(burst_s, self._token_s) - 0.999 * self._token_s
         self._most = most
         self._full_at: dict[Hashable, float] = {}
 

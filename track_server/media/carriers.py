@@ -15,7 +15,7 @@ from track_server.media import stats
 from track_server.media.feeder import SharedFeeder
 from track_server.media.inputs.data import DataFrames
 from track_server.media.inputs.timeline import Beat
-from track_server.media.options import publish_options
+from track_server.media.options import most_bps, publish_options
 from track_server.mediachange import same_feed
 
 log = structlog.get_logger(__name__)
@@ -70,6 +70,7 @@ class MediaCarrier:
         if desired.muted:
             self._track.mute()
         self._publication: rtc.LocalTrackPublication | None = None
+        self._loudness = stats.Loudness()
 
     @property
     def sid(self) -> str:
@@ -81,6 +82,11 @@ class MediaCarrier:
 
     async def produce(self, live: asyncio.Event) -> None:
         await self._feeder.produce(live)
+
+    @property
+    def most_bps(self) -> int:
+        """Bits per second that it may take at most."""
+        return most_bps(self._spec)
 
     def share(self, spec: PublicationSpec) -> SharedFeeder | None:
         """What feeds it, for one more track, where it has what the spec asks for."""
@@ -111,7 +117,17 @@ class MediaCarrier:
 
     async def stats(self) -> HostedTrackStats:
         reports: list[Any] = await self._track.get_stats()
-        return HostedTrackStats(track_sid=self.sid, streams=stats.rtp_streams(reports))
+        result = HostedTrackStats(track_sid=self.sid, streams=stats.rtp_streams(reports))
+        if (available_bps := stats.available_bps(reports)) is not None:
+            result.available_bps = available_bps
+        audio_level, brightness = self._loudness.since(reports), self._feeder.brightness()
+        # What the source has while it is muted is nobody's business.
+        if not self._track.muted:
+            if audio_level is not None:
+                result.audio_level = audio_level
+            if brightness is not None:
+                result.brightness = brightness
+        return result
 
     async def aclose(self) -> None:
         await self._feeder.aclose()

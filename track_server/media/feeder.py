@@ -32,6 +32,14 @@ class Changeable(Protocol):
         """Takes it over: see mediachange.in_place."""
 
 
+@runtime_checkable
+class Bright(Protocol):
+    """A feeder of pictures that it can see."""
+
+    def brightness(self) -> float | None:
+        """Mean luma of those since the call before, 0 black to 1 white; None where there were none."""
+
+
 class SharedFeeder:
     """A feeder with holders, each of which calls `aclose` once; the last one closes it. See Feeder.
 
@@ -56,6 +64,10 @@ class SharedFeeder:
         """Takes over what its feeder can."""
         if isinstance(self._feeder, Changeable):
             self._feeder.change(spec)
+
+    def brightness(self) -> float | None:
+        """See Bright; None where its feeder sees none."""
+        return self._feeder.brightness() if isinstance(self._feeder, Bright) else None
 
     async def open(self) -> None:
         if self._opening is None:

@@ -22,6 +22,7 @@ from track_server.media.inputs.player import Player
 from track_server.media.inputs.timeline import Beat, Timelines
 from track_server.media.inputs.tone import Tone
 from track_server.media.options import track_type
+from track_server.media.pictures import Pictures
 from track_server.media.sound import Sound, channels_of
 
 _DEFAULT_FREQUENCY_HZ: Final = 440.0
@@ -57,27 +58,28 @@ class PatternFeeder:
     def __init__(self, width: int, height: int, frames_per_second: float) -> None:
         self._pattern = TestPattern(width, height)
         self._rate = frames_per_second
-        self._source = rtc.VideoSource(width, height)
+        self._pictures = Pictures(width, height)
 
     def create_track(self, name: str) -> rtc.LocalVideoTrack:
-        return rtc.LocalVideoTrack.create_video_track(name, self._source)
+        return self._pictures.create_track(name)
 
     async def open(self) -> None:
         pass
 
     async def produce(self, live: asyncio.Event) -> None:
         # It begins at once, not when it is live: the first packet is what makes LiveKit announce the track.
-        pattern = self._pattern
-        frame = rtc.VideoFrame(pattern.width, pattern.height, rtc.VideoBufferType.I420, pattern.buffer)
         async for _ in _beats(lambda: self._rate, live):
-            pattern.paint_now()
-            self._source.capture_frame(frame)
+            self._pattern.paint_now()
+            self._pictures.show(self._pattern.buffer)
 
     def change(self, spec: PublicationSpec) -> None:
         self._rate = spec.video.frames_per_second
 
+    def brightness(self) -> float | None:
+        return self._pictures.brightness()
+
     async def aclose(self) -> None:
-        await self._source.aclose()
+        await self._pictures.aclose()
 
 
 class ToneFeeder:
@@ -116,12 +118,11 @@ class FileVideoFeeder:
 
     def __init__(self, player: Player, width: int, height: int, frames_per_second: float, held: contextlib.ExitStack):
         self._player, self._held = player, held
-        self._width, self._height = width, height
         self._rate = frames_per_second
-        self._source = rtc.VideoSource(width, height)
+        self._pictures = Pictures(width, height)
 
     def create_track(self, name: str) -> rtc.LocalVideoTrack:
-        return rtc.LocalVideoTrack.create_video_track(name, self._source)
+        return self._pictures.create_track(name)
 
     async def open(self) -> None:
         await self._player.open()
@@ -137,13 +138,16 @@ class FileVideoFeeder:
     def change(self, spec: PublicationSpec) -> None:
         self._player.loop = spec.file.loop
 
+    def brightness(self) -> float | None:
+        return self._pictures.brightness()
+
     async def _show(self, chunk: Chunk) -> None:
-        self._source.capture_frame(rtc.VideoFrame(self._width, self._height, rtc.VideoBufferType.I420, chunk.data))
+        self._pictures.show(chunk.data)
 
     async def aclose(self) -> None:
         self._held.close()
         await self._player.aclose()
-        await self._source.aclose()
+        await self._pictures.aclose()
 
 
 class FileAudioFeeder:

@@ -1,24 +1,24 @@
-"""A session's statistics, at the interval that the server asks for."""
+"""When a session takes statistics: at the interval that the server asks for."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from track.media.v1.media_service_pb2 import AttachRequest, SessionStats
-from track_server.media.carriers import Carrier
+from track.media.v1.media_service_pb2 import SessionStats
+from track_server.media.carriers import Carrier, MediaCarrier
+from track_server.media.stats import excuse_network
 
 log = structlog.get_logger(__name__)
 
 
 class Measuring:
-    """Reads the statistics of all `carriers`, by publication id, and hands them to `send`."""
+    """Has `measure` called. What it raises is logged, and ends nothing."""
 
-    def __init__(self, carriers: Callable[[], Mapping[str, Carrier]], send: Callable[[AttachRequest], None]) -> None:
-        self._carriers = carriers
-        self._send = send
+    def __init__(self, measure: Callable[[], Awaitable[None]]) -> None:
+        self._measure = measure
         self._interval_s = 0.0
         self._changed = asyncio.Event()
 
@@ -35,9 +35,10 @@ class Measuring:
             # Another interval counts from now, not after what is left of a longer one.
             if await self._changes_within(self._interval_s or None):
                 continue
-            message = await self._read()
-            if message.tracks:
-                self._send(AttachRequest(stats=message))
+            try:
+                await self._measure()
+            except Exception:
+                log.exception("measuring_broke")
 
     async def _changes_within(self, timeout_s: float | None) -> bool:
         """Waits for another interval, at most so long; says whether there is one."""
@@ -46,15 +47,19 @@ class Measuring:
                 return await self._changed.wait()
         return False
 
-    async def _read(self) -> SessionStats:
-        carriers = dict(self._carriers())
-        results = await asyncio.gather(*(carrier.stats() for carrier in carriers.values()), return_exceptions=True)
-        message = SessionStats()
-        for key, result in zip(carriers, results, strict=True):
-            if isinstance(result, BaseException):
-                log.info("stats_unreadable", publication_id=key, cause=repr(result))
-                continue
-            result.publication_id = key
-            result.measure_time.FromNanoseconds(time.time_ns())
-            message.tracks.append(result)
-        return message
+
+async def read_carriers(carriers: Mapping[str, Carrier]) -> SessionStats:
+    """The statistics of those that have any, by publication id."""
+    results = await asyncio.gather(*(carrier.stats() for carrier in carriers.values()), return_exceptions=True)
+    message = SessionStats()
+    for key, result in zip(carriers, results, strict=True):
+        if isinstance(result, BaseException):
+            log.info("stats_unreadable", publication_id=key, cause=repr(result))
+            continue
+        result.publication_id = key
+        result.measure_time.FromNanoseconds(time.time_ns())
+        message.tracks.append(result)
+    excuse_network(
+        message.tracks, sum(carrier.most_bps for carrier in carriers.values() if isinstance(carrier, MediaCarrier))
+    )
+    return message

@@ -32,6 +32,9 @@ SIMULCAST_EDGE: Final = 960
 """From this long edge on, in pixels, the SDK's layers differ in size. Its lower layers are fixed (320x180 and 640x360,
 or 240x180 and 480x360 for 4:3): a smaller video would be sent twice in its full size."""
 
+_LOWER_BPS: Final = 160_000 + 450_000
+"""Of the SDK's two lower layers."""
+
 
 def track_type(spec: PublicationSpec) -> TrackType.ValueType:
     """What the spec's input carries."""
@@ -72,6 +75,13 @@ def publish_options(spec: PublicationSpec, stream: str) -> rtc.TrackPublishOptio
         options.video_encoding.max_bitrate = spec.video.max_bitrate_bps
         options.video_encoding.max_framerate = spec.video.frames_per_second
     return options
+
+
+def most_bps(spec: PublicationSpec) -> int:
+    """Bits per second that a media track may take at most, all its layers together."""
+    if track_type(spec) == TrackType.TRACK_TYPE_AUDIO:
+        return spec.audio.max_bitrate_bps
+    return spec.video.max_bitrate_bps + (_LOWER_BPS if simulcast(spec.video) else 0)
 
 
 def simulcast(video: VideoOptions) -> bool:

@@ -17,6 +17,7 @@ from track_server.media.inputs.pushed import Pushed, PushedFrames
 from track_server.media.inputs.schedule import Schedule
 from track_server.media.inputs.timeline import Timelines, sleep_until
 from track_server.media.inputs.tone import SAMPLE_RATE
+from track_server.media.pictures import Pictures
 from track_server.media.sound import Sound
 from track_server.pushwire import Bitrate, Kind
 
@@ -115,13 +116,12 @@ class PushedPictures(_PushedFeeder):
 
     def __init__(self, spec: PublicationSpec, source: PushSource, timelines: Timelines) -> None:
         super().__init__(source, timelines)
-        self._width, self._height = spec.video.width, spec.video.height
         nv12 = spec.push.raw_video.pixel_format == PixelFormat.PIXEL_FORMAT_NV12
-        self._type = rtc.VideoBufferType.NV12 if nv12 else rtc.VideoBufferType.I420
-        self._source = rtc.VideoSource(self._width, self._height)
+        kind = rtc.VideoBufferType.NV12 if nv12 else rtc.VideoBufferType.I420
+        self._pictures = Pictures(spec.video.width, spec.video.height, kind)
 
     def create_track(self, name: str) -> rtc.LocalVideoTrack:
-        track = rtc.LocalVideoTrack.create_video_track(name, self._source)
+        track = self._pictures.create_track(name)
         self._tracks.append(track)
         return track
 
@@ -130,24 +130,24 @@ class PushedPictures(_PushedFeeder):
         calm_at = float("inf")
         while time.monotonic() < calm_at:
             assert self._first is not None
-            self._capture(self._first)
+            self._pictures.show(self._first.data)
             await asyncio.sleep(_HASTE_INTERVAL_S)
             if live.is_set():
                 calm_at = min(calm_at, time.monotonic() + _HASTE_S)
         await self._play()
         await asyncio.sleep(_LAST_PICTURE_S)
 
+    def brightness(self) -> float | None:
+        return self._pictures.brightness()
+
     async def aclose(self) -> None:
         await super().aclose()
-        await self._source.aclose()
+        await self._pictures.aclose()
 
     async def _show(self, frame: Pushed, due: float) -> None:
         await sleep_until(due)
-        self._capture(frame)
+        self._pictures.show(frame.data)
         self._frames.taken(frame)
-
-    def _capture(self, frame: Pushed) -> None:
-        self._source.capture_frame(rtc.VideoFrame(self._width, self._height, self._type, frame.data))
 
 
 class PushedAccessUnits(_PushedFeeder):

@@ -25,7 +25,7 @@ from track_server.media.attachment import Attachment, Channels, ServerAwayError,
 from track_server.media.carriers import take_away
 from track_server.media.entry import Entry
 from track_server.media.joins import Joins
-from track_server.media.measuring import Measuring
+from track_server.media.measuring import Measuring, read_carriers
 from track_server.media.tracks import Tracks
 from track_server.media.wire import Setup, StartSession
 
@@ -80,7 +80,7 @@ class Session:
             self._obey,
             setup.orphan_timeout_s,
         )
-        self._measuring = Measuring(self._tracks.carriers, self._attachment.send_stats)
+        self._measuring = Measuring(self._measure)
 
     def sign_with(self, api_key: str, api_secret: str) -> None:
         """Attach with this key where the stream to the server is begun anew."""
@@ -234,6 +234,11 @@ class Session:
             return
         self._measuring.want(seconds_of(desired.stats_interval))
         self._tracks.want(desired)
+
+    async def _measure(self) -> None:
+        message = await read_carriers(self._tracks.carriers())
+        if message.tracks:
+            self._attachment.send_stats(AttachRequest(stats=message))
 
     def _run_closing(self, work: Coroutine[None, None, None]) -> None:
         task = self._spawn(work, "session-close")

@@ -24,13 +24,14 @@ log = structlog.get_logger(__name__)
 class Sessions(Closing):
     """Owner of the hosted sessions, `async with`.
 
-    ``on_stats``: told of every session's statistics. ``stats_interval``: how often a room's are wanted, in seconds.
+    ``on_stats``: told of every session's statistics, with its room and participant. ``stats_interval``: how often a
+    room's are wanted, in seconds.
     """
 
     def __init__(
         self,
         hosting: Hosting,
-        on_stats: Callable[[media.SessionStats], None],
+        on_stats: Callable[[str, str, media.SessionStats], None],
         stats_interval: Callable[[str], float | None],
     ) -> None:
         self._hosting = hosting
@@ -135,7 +136,7 @@ class Sessions(Closing):
                     case "track":
                         await session.carried.report(request.track)
                     case "stats":
-                        self._on_stats(request.stats)
+                        self._on_stats(session.room, session.identity, request.stats)
                     case "audience":
                         session.told(request.audience)
                     case "ended":

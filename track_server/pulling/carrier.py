@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
+from collections.abc import Callable
 from typing import Final, cast
 
 import structlog
 from google.protobuf import json_format
 
-from track.media.v1.media_service_pb2 import PullDesired, PullSink, SessionTicket
+from track.media.v1.media_service_pb2 import PullDesired, PullSessionStats, PullSink, SessionTicket
 from track.v1.pull_pb2 import PullEnded
 from track_server.errors import WorkerUnavailable
 from track_server.lifetime import Closing
@@ -34,16 +35,27 @@ Message = tuple[int, int, bytes]
 
 
 class Carrier(Closing):
-    """A session, from its offer to its end, `async with`: it leaves the room when the block is left."""
+    """A session, from its offer to its end, `async with`: it leaves the room when the block is left.
 
-    def __init__(self, socket: LocalSocket, own: OwnWorkers, tokens: TokenMint, room: str, identity: str) -> None:
+    ``on_stats``: told of its statistics as they come, however slowly the caller reads.
+    """
+
+    def __init__(
+        self,
+        socket: LocalSocket,
+        own: OwnWorkers,
+        tokens: TokenMint,
+        room: str,
+        identity: str,
+        on_stats: Callable[[PullSessionStats], None],
+    ) -> None:
         self._socket = socket
         self._own = own
         self._tokens = tokens
         self._room = room
         self._identity = identity
         self._connected: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
-        self._inbox = _Inbox()
+        self._inbox = _Inbox(on_stats)
         self._closed = asyncio.Event()
         self._ticket = socket.issue(self._serve)
         self._offered: OfferedSession | None = None
@@ -80,6 +92,10 @@ class Carrier(Closing):
     def want(self, desired: PullDesired) -> None:
         """Something else is to be pulled."""
         self._write(Kind.WANT, desired.SerializeToString())
+
+    def measure(self, interval_s: float | None) -> None:
+        """Statistics are wanted at that interval in seconds, or none."""
+        self._write(Kind.MEASURE, number=round((interval_s or 0.0) * 1e6))
 
     def finish(self, ended: PullEnded) -> None:
         """What is left is to be sent, and then it is over."""
@@ -139,8 +155,9 @@ class Carrier(Closing):
 class _Inbox(Messages):
     """What has come, and was not taken yet: bounded by the credit that the child has."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_stats: Callable[[PullSessionStats], None]) -> None:
         super().__init__()
+        self._on_stats = on_stats
         self._waiting: deque[Message] = deque()
         self._place = bytearray()
         self._lost = False
@@ -163,6 +180,9 @@ class _Inbox(Messages):
 
     def received(self, kind: int, number: int, payload: bytearray, length: int) -> None:
         """See Messages."""
+        if kind == Kind.STATS:
+            self._on_stats(PullSessionStats.FromString(bytes(memoryview(payload)[:length])))
+            return
         self._waiting.append((kind, number, bytes(memoryview(payload)[:length])))
         self._came.set()
 

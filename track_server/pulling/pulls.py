@@ -2,11 +2,12 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Hashable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+from track.media.v1.media_service_pb2 import PullSessionStats
 from track.v1 import track_pb2
 from track.v1.pull_pb2 import PullMediaRequest
 from track_server.access.access import Access
@@ -39,7 +40,11 @@ _RETRY_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What pulls work with. ``own``: the media workers of this server, on this machine."""
+    """What pulls work with. ``own``: the media workers of this server, on this machine.
+
+    ``stats_interval``: how often a room's statistics are wanted, in seconds; None: not at all. ``on_stats``: told of a
+    session's statistics, with the room and the identity of its participant; ``on_left``: that there will be no more.
+    """
 
     rooms: Rooms
     reader: Reader
@@ -50,12 +55,16 @@ class Means:
     book: Book
     restrictions: Restrictions
     admission: Admission
+    stats_interval: Callable[[str], float | None]
+    on_stats: Callable[[str, str, PullSessionStats], None]
+    on_left: Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Running:
     """A stream, and what it rests on."""
 
+    room: str
     principal: Principal
     questions: list[Question]
     stream: PullStream
@@ -85,6 +94,12 @@ class Pulls(Closing):
             for question in found.questions
         ]
 
+    def refresh_stats(self, room: str) -> None:
+        """Tells the room's sessions how often statistics are wanted now."""
+        for running in self._running:
+            if running.room == room:
+                running.stream.measure(self._means.stats_interval(room))
+
     async def pull(self, principal: Principal, request: PullMediaRequest) -> AsyncGenerator[bytes]:
         """Serialised PullMediaResponses, until the track has ended, or nobody reads any more.
 
@@ -111,7 +126,8 @@ class Pulls(Closing):
             with self._counted(principal, request.room):
                 identity = f"{IDENTITY_PREFIX}{secrets.token_hex(8)}"
                 stream = PullStream(prospect, lambda: self._carrier(request.room, identity))
-                running = _Running(principal, questions, stream)
+                stream.measure(self._means.stats_interval(request.room))
+                running = _Running(request.room, principal, questions, stream)
                 self._running.add(running)
                 try:
                     async with (
@@ -122,12 +138,15 @@ class Pulls(Closing):
                             yield response
                 finally:
                     self._running.discard(running)
+                    self._means.on_left(request.room, identity)
                     if stream.lost:
                         self._tasks.spawn(self._remove(request.room, identity), name=f"remove {identity}")
 
     def _carrier(self, room: str, identity: str) -> Carrier:
         means = self._means
-        return Carrier(means.socket, means.own, means.tokens, room, identity)
+        return Carrier(
+            means.socket, means.own, means.tokens, room, identity, lambda stats: means.on_stats(room, identity, stats)
+        )
 
     async def _known(
         self, participants: Mapping[str, track_pb2.Participant], room: str, identity: str

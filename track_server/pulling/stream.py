@@ -59,6 +59,7 @@ class PullStream:
         self._refusal: TrackError | None = None
         self._carrier: Carrier | None = None
         self._told_started = False
+        self._stats_interval_s: float | None = None
         self._patience: asyncio.Timeout | None = None
         """Of waiting for what the session says next."""
 
@@ -68,6 +69,13 @@ class PullStream:
             self._refusal = error
             if self._carrier is not None:
                 self._carrier.break_off()
+
+    def measure(self, interval_s: float | None) -> None:
+        """Statistics of what is received are wanted at that interval in seconds, or none."""
+        if interval_s != self._stats_interval_s:
+            self._stats_interval_s = interval_s
+            if self._carrier is not None:
+                self._carrier.measure(interval_s)
 
     async def responses(self) -> AsyncGenerator[bytes]:
         """Serialised PullMediaResponses, until the track has ended.
@@ -108,6 +116,7 @@ class PullStream:
         self._carrier = carrier
         try:
             await carrier.begin(self._desired())
+            carrier.measure(self._stats_interval_s)
         except LimitExceeded:
             raise
         except Unavailable:

@@ -1,19 +1,9 @@
-"""Quality reports from what is known: tracks, LiveKit's scores, and the counters of hosted publications. Pure."""
+"""Which tracks of a room reports are of. Pure."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from track.v1.event_pb2 import ParticipantQuality
-from track.v1.quality_pb2 import (
-    CONNECTION_QUALITY_UNSPECIFIED,
-    QUALITY_SOURCE_SFU_SCORE,
-    QualitySample,
-    TrackQualityReport,
-)
-from track.v1.track_pb2 import TRACK_TYPE_DATA, Track
+from track.v1.track_pb2 import Track
 from track_server.errors import ParticipantNotFound, TrackNotFound
-from track_server.quality.clock import Moment
-from track_server.quality.counters import History
 from track_server.quality.room import Model
 
 
@@ -47,61 +37,3 @@ def find_track(model: Model, sid: str, field: str) -> Track:
     if track is None:
         raise TrackNotFound(f"track {sid!r} is not in the room", field=field)
     return track
-
-
-def track_reports(
-    tracks: Iterable[Track],
-    qualities: Mapping[str, ParticipantQuality],
-    histories: Mapping[str, History],
-    now: Moment,
-    window_s: float,
-) -> list[TrackQualityReport]:
-    """A report for each of ``tracks``, by participant identity and SID.
-
-    ``qualities`` by identity, ``histories`` by publication id.
-    """
-    return [
-        track_report(
-            track, qualities.get(track.participant_identity), histories.get(track.publication_id), now, window_s
-        )
-        for track in sorted(tracks, key=lambda track: (track.participant_identity, track.sid))
-    ]
-
-
-def track_report(
-    track: Track, quality: ParticipantQuality | None, history: History | None, now: Moment, window_s: float
-) -> TrackQualityReport:
-    """The report of one track. ``quality``: of its publisher. ``history``: of the publication behind it."""
-    report = TrackQualityReport(
-        track_sid=track.sid,
-        participant_identity=track.participant_identity,
-        publication_id=track.publication_id,
-        type=track.type,
-        source=track.source,
-        muted=track.muted,
-    )
-    if track.publication_id and history is not None and history.track_sid == track.sid:
-        sample = history.sample(window_s, now.monotonic_s, track.type)
-        if sample is not None:
-            report.samples.append(sample)
-    # LiveKit scores RTP; of a data track it knows nothing.
-    if quality is not None and track.type != TRACK_TYPE_DATA:
-        score = _score(quality, now)
-        if score is not None:
-            report.samples.append(score)
-    return report
-
-
-def _score(quality: ParticipantQuality, now: Moment) -> QualitySample | None:
-    if quality.connection_quality == CONNECTION_QUALITY_UNSPECIFIED and not quality.HasField("score"):
-        return None
-    sample = QualitySample(
-        source=QUALITY_SOURCE_SFU_SCORE,
-        measure_time=quality.measure_time,
-        connection_quality=quality.connection_quality,
-    )
-    if quality.HasField("score"):
-        sample.score = quality.score
-    age_ns = round(now.time_s * 1e9) - quality.measure_time.ToNanoseconds()
-    sample.age.FromNanoseconds(max(0, age_ns))
-    return sample

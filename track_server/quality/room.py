@@ -11,6 +11,10 @@ class Model(Protocol):
     """Who and what is in the room. The messages are never changed in place."""
 
     @property
+    def version(self) -> int:
+        """Grows with every change."""
+
+    @property
     def participants(self) -> Mapping[str, Participant]:
         """By identity."""
 

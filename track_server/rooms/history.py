@@ -5,28 +5,21 @@ epoch without an end; the next one begins with a snapshot, so that the gap is sa
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
-import structlog
-
 from track.v1 import event_pb2, track_pb2
-from track_server.lifetime import Closing, Tasks
+from track_server.lifetime import Closing
 from track_server.rooms.cursor import Cursor, Seal
 from track_server.rooms.log import EventLog, Message
 from track_server.rooms.room import now
+from track_server.store.backlog import Backlog
 from track_server.store.journal import Addition, Journal, JournalEntry
-from track_server.store.records import StoreError
-
-log = structlog.get_logger(__name__)
 
 KIND: Final = "event"
 """Of the journal."""
 
-# So long messages are gathered before they are written: a write is a sync to disk, whatever is in it.
 _GATHER_S: Final = 0.02
-# Most messages of one write, and most that wait for one: beyond, the store cannot keep up, and new ones are not kept.
 _WRITE: Final = 500
 _WAITING: Final = 50_000
 _PAGE: Final = 100
@@ -42,41 +35,22 @@ class History(Closing):
     def __init__(self, journal: Journal, seal: Seal) -> None:
         self._journal = journal
         self.seal = seal
-        self._waiting: list[tuple[str, Message]] = []
-        self._kept = self._done = 0
-        """Messages that were to be kept, and those of them that were written or given up."""
-        self._failing = False
-        self._came = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._backlog = Backlog(self._write, gather_s=_GATHER_S, batch=_WRITE, most=_WAITING, lost="events_not_kept")
         self._burying = asyncio.Lock()
-        self._tasks = Tasks()
-        self._closing = False
-        self._writer = self._tasks.begin(self._write_all(), name="event history")
 
     async def aclose(self) -> None:
         """Writes what waits. May be called twice."""
-        self._closing = True
-        self._came.set()
-        self._hurry.set()
-        await asyncio.wait([self._writer])
-        await self._tasks.aclose()
+        await self._backlog.aclose()
 
     def keep(self, room: str, message: Message) -> None:
-        """Has the message of that room written, after those before it."""
-        if len(self._waiting) >= _WAITING:
-            self._fail("the store is too slow")
-            return
-        self._waiting.append((room, message))
-        self._kept += 1
-        self._came.set()
+        """Has the message of that room written, after those before it. Where the store fails it is lost, and streams
+        that would need it get a snapshot.
+        """
+        self._backlog.keep((room, message))
 
     async def flush(self) -> None:
         """Returns once all that was to be kept until now is in the store, or was given up."""
-        goal = self._kept
-        while self._done < goal and not self._writer.done():
-            self._hurry.set()
-            await self._settled.wait()
+        await self._backlog.flush()
 
     async def after(self, room: str, cursor: Cursor) -> AsyncGenerator[Message]:
         """The kept messages of the room after one that was told, in order, up to the newest or to one that is missing.
@@ -123,41 +97,9 @@ class History(Closing):
         position = Cursor(entry.mark, entry.number)
         return Message(position, self.seal.text(room, position), encoded=entry.body)
 
-    async def _write_all(self) -> None:
-        while not (self._closing and not self._waiting):
-            await self._came.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GATHER_S):
-                    await self._hurry.wait()
-            self._hurry.clear()
-            await self._write()
-            if not self._waiting and not self._closing:
-                self._came.clear()
-
-    async def _write(self) -> None:
-        """Writes the oldest of those that wait."""
-        batch, self._waiting = self._waiting[:_WRITE], self._waiting[_WRITE:]
-        if not batch:
-            return
-        try:
-            await self._journal.append_all(
-                KIND,
-                [
-                    Addition(room, message.encoded(), message.position.epoch, message.position.sequence)
-                    for room, message in batch
-                ],
-            )
-        except StoreError as error:
-            self._fail(str(error))
-        else:
-            self._failing = False
-        finally:
-            self._done += len(batch)
-            settled, self._settled = self._settled, asyncio.Event()
-            settled.set()
-
-    def _fail(self, reason: str) -> None:
-        """Says, once, that messages are lost; streams that would need them get a snapshot."""
-        if not self._failing:
-            self._failing = True
-            log.warning("events_not_kept", reason=reason)
+    async def _write(self, batch: Sequence[tuple[str, Message]]) -> None:
+        additions = [
+            Addition(room, message.encoded(), message.position.epoch, message.position.sequence)
+            for room, message in batch
+        ]
+        await self._journal.append_all(KIND, additions)

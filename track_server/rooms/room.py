@@ -66,7 +66,8 @@ class LiveRoom:
     ``on_event``: told of LiveKit's changes, with the room's name, once they are in the model; of each new score of a
     participant too, which is no event of the room. ``contributions``: fill
     in what the capabilities know in a snapshot. ``log``: its own, where another one than of ``max_events`` is wanted.
-    ``on_speech``: told with the room's name when who spoke last is another one.
+    ``on_speech``: told with the room's name when who spoke last is another one. ``on_close``: likewise just before
+    `room_closed`, the last event.
     """
 
     def __init__(
@@ -79,10 +80,12 @@ class LiveRoom:
         contributions: Sequence[Contribution] = (),
         log: EventLog | None = None,
         on_speech: Callable[[str], None] | None = None,
+        on_close: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self.name = name
         self._on_event = on_event
         self._on_speech = on_speech
+        self._on_close = on_close
         self._contributions = contributions
         self.model = RoomModel(name, describe)
         self.speaking = Speaking()
@@ -230,6 +233,7 @@ class LiveRoom:
         """LiveKit closed the room."""
         if self.closed:
             return
+        self._on_close(self.name)
         self.closed = True
         self.log.append(event_pb2.RoomEvent(time=now(), room_closed=event_pb2.RoomClosed(reason=reason)))
         self.fail(RoomNotFound(f"room {self.name!r} was closed"))

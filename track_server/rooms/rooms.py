@@ -64,6 +64,7 @@ class Rooms(Closing):
         self._watched: dict[str, _Watched] = {}
         self._listeners: list[Listener] = []
         self._hearers: list[Callable[[str], None]] = []
+        self._closers: list[Callable[[str], None]] = []
         self._contributions: list[Contribution] = []
         self._describe: Describe = undescribed
         self._tasks = Tasks()
@@ -105,6 +106,11 @@ class Rooms(Closing):
     def hear(self, hearer: Callable[[str], None]) -> None:
         """Tells ``hearer`` in which watched room those who spoke last are others. It must neither wait nor raise."""
         self._hearers.append(hearer)
+
+    def closing(self, closer: Callable[[str], None]) -> None:
+        """Tells ``closer`` of each watched room that LiveKit closed, just before `room_closed`: what it announces then
+        comes before that. It must neither wait nor raise."""
+        self._closers.append(closer)
 
     def describe_with(self, describe: Describe) -> None:
         """From now on metadata of tracks comes from there."""
@@ -193,6 +199,7 @@ class Rooms(Closing):
             contributions=self._contributions,
             log=events,
             on_speech=self._heard,
+            on_close=self._closes,
         )
 
     def _describe_now(self, track: track_pb2.Track) -> struct_pb2.Struct | None:
@@ -205,6 +212,10 @@ class Rooms(Closing):
     def _heard(self, name: str) -> None:
         for hearer in self._hearers:
             hearer(name)
+
+    def _closes(self, name: str) -> None:
+        for closer in self._closers:
+            closer(name)
 
     def _release(self, watched: _Watched) -> None:
         if watched.users or self._watched.get(watched.room.name) is not watched:

@@ -9,6 +9,7 @@ from typing import Final
 from track.v1 import event_pb2, track_pb2
 from track_server.durations import seconds_of
 from track_server.errors import InvalidCursor, RoomNotFound, TrackError
+from track_server.rooms.listening import Listening, Listenings
 from track_server.rooms.log import Message
 from track_server.rooms.merging import Ended, Merging
 from track_server.rooms.rooms import Rooms
@@ -23,11 +24,12 @@ _JOINING: Final = 16
 
 
 class Watching:
-    """Answers WatchEvents."""
+    """Answers WatchEvents. ``listening``: what else is told who listens to what."""
 
-    def __init__(self, rooms: Rooms, subscriptions: Subscriptions) -> None:
+    def __init__(self, rooms: Rooms, subscriptions: Subscriptions, listening: Sequence[Listening] = ()) -> None:
         self._rooms = rooms
         self._subscriptions = subscriptions
+        self._listenings = Listenings([subscriptions, *listening])
 
     async def watch(self, request: event_pb2.WatchEventsRequest) -> AsyncGenerator[bytes]:
         """Serialised WatchEventsResponses, until the last room closes.
@@ -43,7 +45,7 @@ class Watching:
                 # What is wrong with it is said before anything is sent.
                 _ = place.cursor and self._rooms.seal.read(place.room, place.cursor)
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(self._subscriptions.wanted([place.room for place in places], selection))
+            stack.enter_context(self._listenings.wanted([place.room for place in places], selection))
             for place in places:
                 await stack.enter_async_context(place.held)
             if request.rooms or self._subscriptions.listening:

@@ -19,7 +19,15 @@ from track_server.publishing.push.pushes import Pushes
 from track_server.publishing.restarting.restarts import Restarts
 from track_server.publishing.updates import PublicationUpdates
 from track_server.pulling.pulls import Pulls
+from track_server.quality.acting.applying import HandActions
+from track_server.quality.acting.listing import AdaptationListing
+from track_server.quality.alerts.listing import AlertListing
+from track_server.quality.history.listing import HistoryListing
+from track_server.quality.policies.requests import PolicyRequests as QualityPolicyRequests
 from track_server.quality.quality import Quality
+from track_server.quality.recorder import Recorder
+from track_server.quality.reporting.reporting import StatsReporting
+from track_server.quality.streaming.streams import Streams
 from track_server.rooms.reading import Reader
 from track_server.rooms.rooms import Rooms
 from track_server.rooms.watching import Watching
@@ -32,6 +40,9 @@ from track_server.servicer.moderation import Moderation
 from track_server.servicer.publications import Publications
 from track_server.servicer.pulls import TrackPulls
 from track_server.servicer.quality import QualityReports
+from track_server.servicer.quality_history import QualityHistory
+from track_server.servicer.quality_policies import QualityPolicies
+from track_server.servicer.quality_stats import StatsReports
 from track_server.servicer.server_info import ServerInformation
 from track_server.servicer.subscriber_states import SubscriberReports
 from track_server.servicer.subscription_permissions import TrackSubscriptionPermissions
@@ -63,6 +74,9 @@ class TrackService(
     TrackRecordings,
     WebhookSubscriptions,
     QualityReports,
+    StatsReports,
+    QualityHistory,
+    QualityPolicies,
     TrackPulls,
     OperationTokens,
     AuditEntries,
@@ -99,6 +113,14 @@ class TrackService(
         egress_rules: EgressRules,
         webhooks: Webhooks,
         quality: Quality,
+        quality_streams: Streams,
+        quality_policies: QualityPolicyRequests,
+        hand_actions: HandActions,
+        adaptation_listing: AdaptationListing,
+        stats_reporting: StatsReporting,
+        alert_listing: AlertListing,
+        history_listing: HistoryListing,
+        recorder: Recorder,
         record: Record,
         readiness: Readiness,
         about: server_info_pb2.GetServerInfoResponse,
@@ -132,6 +154,14 @@ class TrackService(
         self.egress_rules = egress_rules
         self.webhooks = webhooks
         self.quality = quality
+        self.quality_streams = quality_streams
+        self.quality_policies = quality_policies
+        self.hand_actions = hand_actions
+        self.adaptation_listing = adaptation_listing
+        self.stats_reporting = stats_reporting
+        self.alert_listing = alert_listing
+        self.history_listing = history_listing
+        self.recorder = recorder
         self.record = record
         self.readiness = readiness
         self.about = about

@@ -40,7 +40,7 @@ class Choices(Closing):
         self._store = store
         self._book = book
         self._lives = lives
-        self._rooms: dict[str, Lineages] = {}
+        self._rooms: dict[str, Lineages[Choice]] = {}
         self._listeners: list[Listener] = []
         self._turns: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
         self._alarms = Alarms(self._expire)
@@ -67,7 +67,7 @@ class Choices(Closing):
                     await self._store.delete(_KIND, record.room, record.key)
                     continue
                 chosen = Chosen.of_publication(publication)
-            self._rooms.setdefault(record.room, Lineages()).add(chosen).choices[identity] = choice
+            self._rooms.setdefault(record.room, Lineages[Choice]()).add(chosen).choices[identity] = choice
 
     def restore(self) -> None:
         """Begins the time of what an earlier run left."""
@@ -106,7 +106,7 @@ class Choices(Closing):
         lineage = lineages.of_key(publication_id) if lineages is not None else None
         return {} if lineage is None else {who: choice.subscribe for who, choice in lineage.choices.items()}
 
-    def lineages(self, room: str) -> Lineages | None:
+    def lineages(self, room: str) -> Lineages[Choice] | None:
         """The tracks about which there are choices in the room."""
         return self._rooms.get(room)
 
@@ -134,7 +134,7 @@ class Choices(Closing):
     async def _choose(self, live: LiveRoom, track: Track, choice: Choice) -> None:
         identity = choice.participant_identity
         async with self._turn(live.name, choice.track, identity):
-            lineages = self._rooms.setdefault(live.name, Lineages())
+            lineages = self._rooms.setdefault(live.name, Lineages[Choice]())
             lineages.follow(live)
             lineage = lineages.of_key(choice.track) or lineages.add(Chosen.of(track))
             before = lineage.choices.get(identity)
@@ -175,14 +175,14 @@ class Choices(Closing):
 
     # What becomes of them: see Following.
 
-    def moved(self, lineage: Lineage, *, keep: bool) -> None:
+    def moved(self, lineage: Lineage[Choice], *, keep: bool) -> None:
         """Its track has another SID. ``keep``: that is to be stored."""
         for identity in list(lineage.choices):
             if keep:
                 self._spawn(self._keep(lineage, identity))
             self._tell(lineage, identity)
 
-    def end(self, lineage: Lineage, identity: str | None = None) -> None:
+    def end(self, lineage: Lineage[Choice], identity: str | None = None) -> None:
         """What was chosen of it is over, of that subscriber or of all."""
         for who in list(lineage.choices) if identity is None else [identity]:
             if who in lineage.choices:
@@ -205,7 +205,7 @@ class Choices(Closing):
 
     # Keeping.
 
-    def _drop(self, lineage: Lineage, identity: str) -> None:
+    def _drop(self, lineage: Lineage[Choice], identity: str) -> None:
         """Takes it out of memory."""
         choice = lineage.choices.pop(identity, None)
         if choice is not None and choice.expire_time is not None and choice.expire_time > time.time():
@@ -219,7 +219,7 @@ class Choices(Closing):
             del self._rooms[room]
             self._lives.settle(room)
 
-    async def _keep(self, lineage: Lineage, identity: str) -> None:
+    async def _keep(self, lineage: Lineage[Choice], identity: str) -> None:
         """Stores as which SID its track is in the room."""
         async with self._turn(lineage.chosen.room, lineage.chosen.key, identity):
             choice = lineage.choices.get(identity)
@@ -244,7 +244,7 @@ class Choices(Closing):
             turn = self._turns[room, key, identity] = asyncio.Lock()
         return turn
 
-    def _tell(self, lineage: Lineage, identity: str) -> None:
+    def _tell(self, lineage: Lineage[Choice], identity: str) -> None:
         for listener in self._listeners:
             listener(lineage.chosen.room, identity, lineage.chosen.track_sid)
 

@@ -1,9 +1,9 @@
-"""Manual choices follow their tracks from SID to SID, and end with them, with their room, and with their subscriber."""
+"""What is held of tracks follows them from SID to SID, and ends with them, with their room, and with its subscriber."""
 
 import json
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -14,8 +14,7 @@ from track_server.alarms import Alarms
 from track_server.lifetime import Closing
 from track_server.publishing.lifecycle import ENDED
 from track_server.rooms.room import LiveRoom
-from track_server.subscription.choices import Choices
-from track_server.subscription.lineages import Lineage
+from track_server.subscription.lineages import Lineage, Lineages
 
 log = structlog.get_logger(__name__)
 
@@ -25,15 +24,38 @@ ABSENT_S: Final = 24 * 3600.0
 """How long a subscriber may be away, so that a room that never ends does not fill with those who came once."""
 
 
-class Following(Closing):
-    """Follows the rooms in which there are choices, `async with`. A Stake of their Lives.
+T = TypeVar("T")
 
-    ``announced`` listens to the Book.
+
+class Holder(Protocol[T]):
+    """Owner of what is held: see Choices. Its methods neither wait nor raise."""
+
+    def rooms(self) -> Sequence[str]:
+        """Rooms in which something is held."""
+
+    def concerns(self, room: str) -> bool:
+        """Whether something is held in the room."""
+
+    def lineages(self, room: str) -> Lineages[T] | None:
+        """The tracks of which something is held in the room."""
+
+    def moved(self, lineage: Lineage[T], *, keep: bool) -> None:
+        """Its track has another SID. ``keep``: that is to be stored."""
+
+    def end(self, lineage: Lineage[T], identity: str | None = None) -> None:
+        """What is held of it is over, of that subscriber or of all."""
+
+
+class Following(Closing, Generic[T]):
+    """Follows the rooms in which something is held, `async with`. A Stake of their Lives.
+
+    ``announced`` listens to the Book. ``absent_s``: None where nothing that is held is a subscriber's.
     """
 
-    def __init__(self, choices: Choices, *, return_s: float = RETURN_S) -> None:
+    def __init__(self, choices: Holder[T], *, return_s: float = RETURN_S, absent_s: float | None = ABSENT_S) -> None:
         self._choices = choices
         self._return_s = return_s
+        self._absent_s = absent_s
         self._returns = Alarms(self._lost)
         self._absences = Alarms(self._absent)
 
@@ -73,8 +95,7 @@ class Following(Closing):
         for track in list(live.model.tracks.values()):
             self._came(live, track)
         for identity in lineages.subscribers():
-            there = identity in live.model.participants
-            self._absences.set(_alarm(live.name, identity), None if there else time.time() + ABSENT_S)
+            self._look_for(live, lineages, identity)
 
     def happened(self, live: LiveRoom, event: event_pb2.RoomEvent) -> None:
         """See Stake."""
@@ -88,10 +109,9 @@ class Following(Closing):
             case "participant_joined":
                 self._absences.set(_alarm(live.name, event.participant_joined.identity), None)
             case "participant_left":
-                identity = event.participant_left.identity
                 lineages = self._choices.lineages(live.name)
-                if lineages is not None and identity in lineages.subscribers():
-                    self._absences.set(_alarm(live.name, identity), time.time() + ABSENT_S)
+                if lineages is not None:
+                    self._look_for(live, lineages, event.participant_left.identity)
             case _:
                 pass
 
@@ -105,6 +125,12 @@ class Following(Closing):
         for lineage in lineages.all():
             self._returns.set(_alarm(room, lineage.chosen.key), None)
             self._choices.end(lineage)
+
+    def _look_for(self, live: LiveRoom, lineages: Lineages[T], identity: str) -> None:
+        """A subscriber may have come, or gone."""
+        if self._absent_s is not None and identity in lineages.subscribers():
+            there = identity in live.model.participants
+            self._absences.set(_alarm(live.name, identity), None if there else time.time() + self._absent_s)
 
     def _came(self, live: LiveRoom, track: Track) -> None:
         """A track is in the room, or has become another one."""
@@ -124,7 +150,7 @@ class Following(Closing):
         lineages.moved(lineage, track.sid)
         if before != track.sid:
             lineages.gone(lineage, before, frozenset())
-            log.info("subscription_choices_carried_over", room=live.name, track_sid=track.sid, before=before)
+            log.info("track_followed", room=live.name, track_sid=track.sid, before=before)
         self._choices.moved(lineage, keep=before != track.sid)
 
     def _went(self, live: LiveRoom, track: Track) -> None:
@@ -142,7 +168,7 @@ class Following(Closing):
             if (came := live.model.tracks.get(sid)) is not None:
                 self._came(live, came)
 
-    def _away(self, lineage: Lineage, track_sid: str, beside: frozenset[str]) -> None:
+    def _away(self, lineage: Lineage[T], track_sid: str, beside: frozenset[str]) -> None:
         lineages = self._choices.lineages(lineage.chosen.room)
         assert lineages is not None
         lineages.gone(lineage, track_sid, beside)

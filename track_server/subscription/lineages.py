@@ -1,21 +1,24 @@
-"""The tracks that choices are about, over the SIDs that they have one after the other. In memory, without I/O."""
+"""The tracks that something is held of, over the SIDs that they have one after the other. In memory, without I/O."""
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from track.v1.track_pb2 import Track
 from track_server.rooms.likeness import Followed, Likeness
 from track_server.rooms.room import LiveRoom
-from track_server.subscription.choice import Choice, Chosen
+from track_server.subscription.choice import Chosen
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Lineage:
-    """One such track, and what was chosen of it, by subscriber."""
+class Lineage(Generic[T]):
+    """One such track, and what is held of it, by subscriber: choices, or ("") the track's quality policy."""
 
     chosen: Chosen
-    choices: dict[str, Choice] = field(default_factory=dict)
+    choices: dict[str, T] = field(default_factory=dict)
     sids: set[str] = field(default_factory=set)
     """All SIDs under which it is known: a replaced track may be there beside its successor for a moment."""
     away_since: float | None = None
@@ -24,26 +27,26 @@ class Lineage:
     """Of one that is away: SIDs of tracks like it that were there beside it, so that none of them is its return."""
 
 
-class Lineages:
+class Lineages(Generic[T]):
     """Those of one room. ``followed``: the room, as it was seen since they are followed; None before."""
 
     def __init__(self) -> None:
         self.followed: Followed | None = None
-        self._by_key: dict[str, Lineage] = {}
-        self._by_sid: dict[str, Lineage] = {}
+        self._by_key: dict[str, Lineage[T]] = {}
+        self._by_sid: dict[str, Lineage[T]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_key)
 
-    def all(self) -> list[Lineage]:
+    def all(self) -> list[Lineage[T]]:
         """In the order in which they were first chosen."""
         return list(self._by_key.values())
 
-    def of_sid(self, track_sid: str) -> Lineage | None:
+    def of_sid(self, track_sid: str) -> Lineage[T] | None:
         """That of the track."""
         return self._by_sid.get(track_sid)
 
-    def of_key(self, key: str) -> Lineage | None:
+    def of_key(self, key: str) -> Lineage[T] | None:
         """See Chosen."""
         return self._by_key.get(key)
 
@@ -56,7 +59,7 @@ class Lineages:
         """Of whom anything was chosen."""
         return {identity for lineage in self._by_key.values() for identity in lineage.choices}
 
-    def add(self, chosen: Chosen) -> Lineage:
+    def add(self, chosen: Chosen) -> Lineage[T]:
         """The one that there is, or a new one."""
         lineage = self._by_key.get(chosen.key)
         if lineage is None:
@@ -65,19 +68,19 @@ class Lineages:
             self._index(lineage, chosen.track_sid)
         return lineage
 
-    def remove(self, lineage: Lineage) -> None:
+    def remove(self, lineage: Lineage[T]) -> None:
         """Nothing is chosen of it any more."""
         self._by_key.pop(lineage.chosen.key, None)
         for sid in lineage.sids:
             self._by_sid.pop(sid, None)
 
-    def moved(self, lineage: Lineage, track_sid: str) -> None:
+    def moved(self, lineage: Lineage[T], track_sid: str) -> None:
         """It has another SID from now on; it is known under the old one too, until that is gone."""
         lineage.chosen = replace(lineage.chosen, track_sid=track_sid)
         lineage.away_since, lineage.passed = None, frozenset()
         self._index(lineage, track_sid)
 
-    def gone(self, lineage: Lineage, track_sid: str, beside: frozenset[str]) -> None:
+    def gone(self, lineage: Lineage[T], track_sid: str, beside: frozenset[str]) -> None:
         """Its track of that SID left the room. ``beside``: those like it that stay."""
         if lineage.chosen.publication_id or lineage.chosen.track_sid != track_sid:
             if lineage.chosen.track_sid != track_sid:
@@ -86,7 +89,7 @@ class Lineages:
             return
         lineage.away_since, lineage.passed = time.time(), beside
 
-    def returned(self, track: Track) -> Lineage | None:
+    def returned(self, track: Track) -> Lineage[T] | None:
         """The one that is away, and that this track, of which nothing is known, comes back as."""
         if track.publication_id or track.sid in self._by_sid:
             return None
@@ -98,7 +101,7 @@ class Lineages:
         ]
         return min(away, key=lambda found: found[0])[1] if away else None
 
-    def absent(self, present: Iterable[str]) -> list[Lineage]:
+    def absent(self, present: Iterable[str]) -> list[Lineage[T]]:
         """Those of somebody else's tracks that are not among ``present`` (SIDs), and not known to be away."""
         there = set(present)
         return [
@@ -109,6 +112,6 @@ class Lineages:
             and lineage.chosen.track_sid not in there
         ]
 
-    def _index(self, lineage: Lineage, track_sid: str) -> None:
+    def _index(self, lineage: Lineage[T], track_sid: str) -> None:
         lineage.sids.add(track_sid)
         self._by_sid[track_sid] = lineage

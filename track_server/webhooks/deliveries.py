@@ -11,9 +11,9 @@ from track.v1 import webhook_pb2
 from track_server.errors import RoomNotFound, TrackError
 from track_server.lifetime import Closing, Tasks
 from track_server.rooms.cursor import Cursor
+from track_server.rooms.listening import Listening
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.standing import Standing
-from track_server.rooms.subscriptions import Subscriptions
 from track_server.store.records import Store, StoreError
 from track_server.webhooks.courier import Courier, Places
 from track_server.webhooks.lane import Lane, Means
@@ -54,9 +54,7 @@ class _Route:
 class Deliveries(Closing):
     """Owner of the lanes, `async with`. Rooms of a subscription are watched from ``begin`` to ``end``."""
 
-    def __init__(
-        self, store: Store, standing: Standing, listening: Subscriptions, sender: Sender, means: Means
-    ) -> None:
+    def __init__(self, store: Store, standing: Standing, listening: Listening, sender: Sender, means: Means) -> None:
         self._store = store
         self._standing = standing
         self._listening = listening

@@ -74,7 +74,7 @@ class Companion implements TrackControl {
     this.trust = new Trust(room, options.publicKey);
     this.sources = { video: options.appVideo ?? {}, audio: options.appAudio ?? {} };
     this.tracks = new Tracks(room, this.sources);
-    this.reports = new StateReports(room, options.reportCpu ?? false, options.state);
+    this.reports = new StateReports(room, () => this.tracks.stats([]), options.reportCpu ?? false, options.state);
     navigator.mediaDevices?.addEventListener("devicechange", this.devicesChanged);
     room.registerRpcMethod(METHOD, (call) => this.handle(call));
   }

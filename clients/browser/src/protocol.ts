@@ -18,7 +18,7 @@ export type Received = Omit<Layer, "maxBitrateBps"> & {
 /** The fields of any action. */
 export type Fields = Plan & {
   trackSid?: string; publish?: Plan; tracks?: Received[]; trackSids?: string[]; level?: string; graceful?: boolean; commandId?: string;
-  destinationIdentity?: string; interval?: string;
+  destinationIdentity?: string; interval?: string; statsInterval?: string;
 };
 export type Result = {
   trackSid?: string; gapMs?: number | undefined; stats?: object[]; capabilities?: object; unsupported?: string[];

@@ -1,12 +1,13 @@
 import { RoomEvent, TrackEvent, type RemoteTrack, type RemoteTrackPublication, type Room } from "livekit-client";
 import { decoding } from "./capabilities.js";
 import type { Fields } from "./protocol.js";
-import { report } from "./stats.js";
+import { messages, report } from "./stats.js";
 
 const TOPIC = "track.state.v1";
 const QUIET_MS = 100;
 const VIDEOS = 50; // in one message, which may have 15 KiB
 const BLANK = 8; // the edge of what is decoded of a track that is gone
+const STATS_PER_S = 16_384; // bytes: half of what the service takes from one client
 /** The Compute Pressure API has no numbers: from which load on Chromium calls it so. */
 const LOADS: Record<string, number> = { nominal: 0, fair: 0.6, serious: 0.75, critical: 0.9 };
 const ROOM_EVENTS = [RoomEvent.TrackSubscribed, RoomEvent.TrackUnsubscribed, RoomEvent.TrackUnpublished] as const;
@@ -22,6 +23,9 @@ export interface AppState { downlinkBps?: number; cpuLoad?: number }
 export class StateReports {
   private to = "";
   private timer = 0;
+  private statsTimer = 0;
+  /** Grows with each start and stop. */
+  private turn = 0;
   private pending = 0;
   private sentAt = 0;
   private sent = "";
@@ -39,17 +43,21 @@ export class StateReports {
   private readonly sizes = new ResizeObserver(() => this.changed());
   private pressure: Pressure | undefined;
 
-  /** `cpu`: tell the machine's load, where the browser can. `app`: what the app knows better, or besides. */
-  constructor(private readonly room: Room, private readonly cpu: boolean, private readonly app?: () => AppState) {}
+  /** `stats`: of all tracks. `cpu`: tell the machine's load, where the browser can. `app`: what the app knows besides. */
+  constructor(
+    private readonly room: Room, private readonly stats: () => Promise<{ streams: object[] }[]>,
+    private readonly cpu: boolean, private readonly app?: () => AppState,
+  ) {}
 
   /** From now on, in the place of before; without a destination no more. */
-  start({ destinationIdentity = "", interval = "5s" }: Fields): void {
+  start({ destinationIdentity = "", interval = "5s", statsInterval }: Fields): void {
     this.stop();
     if (!destinationIdentity) return;
     this.to = destinationIdentity;
     ROOM_EVENTS.forEach((event) => this.room.on(event, this.changed));
     PAGE_EVENTS.forEach((event) => addEventListener(event, this.changed, true));
-    this.timer = setInterval(() => void this.measure(), Math.min(60, Math.max(1, parseFloat(interval))) * 1000);
+    this.timer = setInterval(() => void this.measure(), span(interval));
+    if (statsInterval) void this.tellStats(span(statsInterval), this.turn);
     this.press();
     void decoding().then((able) => { this.able = able; void this.measure(); });
   }
@@ -57,6 +65,8 @@ export class StateReports {
   stop(): void {
     this.to = this.sent = "";
     clearInterval(this.timer);
+    clearTimeout(this.statsTimer);
+    this.turn++;
     clearTimeout(this.pending);
     this.pending = 0;
     ROOM_EVENTS.forEach((event) => this.room.off(event, this.changed));
@@ -99,6 +109,15 @@ export class StateReports {
     this.send();
   }
 
+  /** Sends statistics now and at the interval; those of many tracks less often, since the service takes no flood. */
+  private async tellStats(everyMs: number, turn: number): Promise<void> {
+    const begun = performance.now(), texts = messages(await this.stats().catch(() => []));
+    if (turn !== this.turn) return;
+    texts.forEach((text) => this.publish(text));
+    const waitMs = Math.max(everyMs, (texts.join("").length / STATS_PER_S) * 1000) - (performance.now() - begun);
+    this.statsTimer = setTimeout(() => void this.tellStats(everyMs, turn), Math.max(0, waitMs));
+  }
+
   private send(): void {
     clearTimeout(this.pending);
     this.pending = 0;
@@ -110,10 +129,14 @@ export class StateReports {
     for (let at = 0; at === 0 || at < received.length; at += VIDEOS) {
       const part = { ...(at === 0 && state), viewports: viewports.slice(at, at + VIDEOS) };
       const text = JSON.stringify({ state: part, received: received.slice(at, at + VIDEOS) });
-      this.room.localParticipant
-        .publishData(new TextEncoder().encode(text), { reliable: true, destinationIdentities: [this.to], topic: TOPIC })
-        .catch((error: unknown) => console.debug("track control: the state could not be reported", error));
+      this.publish(text);
     }
+  }
+
+  private publish(text: string): void {
+    this.room.localParticipant
+      .publishData(new TextEncoder().encode(text), { reliable: true, destinationIdentities: [this.to], topic: TOPIC })
+      .catch((error: unknown) => console.debug("track control: the state could not be reported", error));
   }
 
   private videos(): RemoteTrackPublication[] {
@@ -159,6 +182,11 @@ export class StateReports {
     const size = element ? { width: element.videoWidth, height: element.videoHeight } : { width, height };
     return { trackSid, subscribed, ...(subscribed && track && { ...size, framesPerSecond }) };
   }
+}
+
+/** A Duration in milliseconds, of 1 s to 60 s. */
+function span(interval: string): number {
+  return Math.min(60, Math.max(1, parseFloat(interval))) * 1000;
 }
 
 /** Width and height of the largest element, by the sum of both, in those pixels. */

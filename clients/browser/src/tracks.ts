@@ -4,7 +4,7 @@ import {
 } from "livekit-client";
 import { degradation, encodings, fixed, processing, publishOptions } from "./options.js";
 import { Refusal, type Plan, type Received, type Result, type Spec } from "./protocol.js";
-import { report, statsOf } from "./stats.js";
+import { mostBps, report, statsOf } from "./stats.js";
 
 const QUALITIES = new Map([
   ["VIDEO_QUALITY_LOW", VideoQuality.LOW], ["VIDEO_QUALITY_MEDIUM", VideoQuality.MEDIUM], ["VIDEO_QUALITY_HIGH", VideoQuality.HIGH],
@@ -148,11 +148,12 @@ export class Tracks {
     one.setEnabled(enabled && known.visible);
   }
 
-  async stats(sids: string[]): Promise<object[]> {
+  async stats(sids: string[]): Promise<{ streams: object[] }[]> {
     const participants = [this.room.localParticipant, ...this.room.remoteParticipants.values()];
     const all = participants.flatMap((one) => [...one.trackPublications.values()]);
     const wanted = all.filter((one) => one.track && (!sids.length || sids.includes(one.trackSid)));
-    return Promise.all(wanted.map((one) => statsOf(one.track!, one.trackSid)));
+    const most = mostBps([...this.room.localParticipant.trackPublications.values()].map((one) => one.track as LocalTrack | undefined));
+    return Promise.all(wanted.map((one) => statsOf(one.track!, one.trackSid, most)));
   }
 
   /** What carries a plan that the live track cannot, without another question to the user. */

@@ -1,6 +1,7 @@
 /** A page of an app with the companion; the tests call `harness` in it. */
-import { Room, RoomEvent, type RemoteTrackPublication, type RoomConnectOptions, type RoomOptions } from "livekit-client";
+import { Room, RoomEvent, type RemoteTrackPublication, type RoomConnectOptions, type RoomOptions, type Track } from "livekit-client";
 import { attachTrackControl, type AppState, type TrackControl, type TrackControlOptions } from "../src/index.js";
+import { statsOf } from "../src/stats.js";
 
 interface Asked {
   action: string;
@@ -92,6 +93,18 @@ const harness = {
     document.dispatchEvent(new Event("visibilitychange"));
   },
   ratio: () => devicePixelRatio,
+  /** What getStats tells of that track. */
+  statistics: async (sid: string) => {
+    const all = [room.localParticipant, ...room.remoteParticipants.values()].flatMap((one) => [...one.trackPublications.values()]);
+    const found: object[] = [];
+    (await all.find((one) => one.trackSid === sid)?.track?.getRTCStatsReport())?.forEach((stat) => found.push(stat));
+    return found;
+  },
+  /** What the companion makes of getStats' entries. */
+  measured: (entries: { id: string }[], isLocal: boolean, most: number) => {
+    const found = new Map(entries.map((one) => [one.id, one]));
+    return statsOf({ isLocal, getRTCStatsReport: () => Promise.resolve(found) } as unknown as Track, "TR_any", most);
+  },
   /** What an app does to have another layer of the first video. */
   prefer: (quality: number) => {
     const [one] = [...room.remoteParticipants.values()].flatMap((each) => [...each.videoTrackPublications.values()]);

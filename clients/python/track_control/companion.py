@@ -79,7 +79,7 @@ class TrackControl:
         self._sources |= {("APP_VIDEO", name): opener for name, opener in (self.app_video or {}).items()}
         self._sources |= {("APP_AUDIO", name): opener for name, opener in (self.app_audio or {}).items()}
         self._tracks, self._jobs, self._attached = Tracks(self.room, self._sources), dict[str, _Job](), True
-        self._reports = StateReports(self.room, self.state)
+        self._reports = StateReports(self.room, self._tracks, self.state)
         self.room.local_participant.register_rpc_method(METHOD, self._handle)
 
     async def aclose(self) -> None:

@@ -4,12 +4,13 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 from livekit import rtc
 
-from track_control.tracks import Fields, awaited
+from track_control.stats import messages
+from track_control.tracks import Fields, Tracks, awaited
 
 State: TypeAlias = Callable[[], Fields | Awaitable[Fields]]
 """Gives a SubscriberState, as far as the app knows."""
@@ -19,6 +20,7 @@ TOPIC: Final = "track.state.v1"
 _LOOK_S: Final = 0.5  # the SDK has no event for the size of pictures
 _VIDEOS: Final = 50  # in one message, which may have 15 KiB
 _BLANK: Final = 8  # the edge of what is decoded of a track that was unpublished
+_STATS_PER_S: Final = 16_384  # bytes: half of what the service takes from one client
 
 log = logging.getLogger("track_control")
 
@@ -26,9 +28,9 @@ log = logging.getLogger("track_control")
 class StateReports:
     """Reports of one room, to whom the service says. ``state``: what the app adds."""
 
-    def __init__(self, room: rtc.Room, state: State | None) -> None:
-        self._room, self._state = room, state
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self, room: rtc.Room, tracks: Tracks, state: State | None) -> None:
+        self._room, self._tracks, self._state = room, tracks, state
+        self._running: list[asyncio.Task[None]] = []
         self._decoded: dict[str, tuple[int, float]] = {}  # by track: pictures decoded at that time
         self._came: dict[str, rtc.Track] = {}  # by SID: the track of which something has come
 
@@ -36,15 +38,19 @@ class StateReports:
         """From now on, in the place of before; without a destination no more."""
         await self.aclose()
         if to := fields.get("destinationIdentity"):
-            interval_s = min(60.0, max(1.0, float(str(fields.get("interval", "5s")).removesuffix("s"))))
-            self._task = asyncio.create_task(self._run(to, interval_s), name="track report_state")
+            self._begin(self._run(to, _seconds(fields.get("interval", "5s"))))
+            if every := fields.get("statsInterval"):
+                self._begin(self._measure(to, _seconds(every)))
         return {}
 
     async def aclose(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
+        running, self._running = self._running, []
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._running.append(asyncio.create_task(work, name="track report_state"))
 
     async def _run(self, to: str, interval_s: float) -> None:
         before, due = None, 0.0
@@ -56,14 +62,30 @@ class StateReports:
                 shown = state, [{**each, "framesPerSecond": 0} for each in received]
                 if self._room.isconnected() and (shown != before or now >= due):
                     before, due = shown, now + interval_s
-                    for text in _messages(state, received):
-                        await self._room.local_participant.publish_data(
-                            text, reliable=True, destination_identities=[to], topic=TOPIC
-                        )
+                    await self._send(to, _messages(state, received))
             except Exception:
                 log.warning("the state could not be reported", exc_info=True)
                 await asyncio.sleep(interval_s)
             await asyncio.sleep(_LOOK_S)
+
+    async def _measure(self, to: str, every_s: float) -> None:
+        while True:
+            begun, size = time.monotonic(), 0
+            try:
+                if self._room.isconnected():
+                    size = await self._send(to, messages((await self._tracks.get_stats({}))["stats"]))
+            except Exception:
+                log.warning("the statistics could not be reported", exc_info=True)
+            # Of many tracks they come less often: the service takes no flood.
+            await asyncio.sleep(max(0.0, begun + max(every_s, size / _STATS_PER_S) - time.monotonic()))
+
+    async def _send(self, to: str, texts: Iterable[str]) -> int:
+        """How many bytes they were."""
+        size = 0
+        for text in texts:
+            me, size = self._room.local_participant, size + len(text)
+            await me.publish_data(text, reliable=True, destination_identities=[to], topic=TOPIC)
+        return size
 
     async def _received(self) -> list[dict[str, Any]]:
         """ReceivedVideo of every video of which it can be told whether it is subscribed.
@@ -94,6 +116,10 @@ class StateReports:
                     one["framesPerSecond"] = round(max(0, count - last[0]) / (at - last[1]), 1)
         self._decoded, self._came = decoded, came
         return found
+
+
+def _seconds(interval: object) -> float:
+    return min(60.0, max(1.0, float(str(interval).removesuffix("s"))))
 
 
 def _messages(state: Fields, received: list[dict[str, Any]]) -> Iterator[str]:

@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 from google.protobuf import json_format
 from livekit import rtc
+
+from track_control.stats import track_stats
 
 Fields: TypeAlias = Mapping[str, Any]  # a message of control.proto in proto JSON
 Source: TypeAlias = rtc.VideoSource | rtc.AudioSource
@@ -15,8 +17,8 @@ Open: TypeAlias = Callable[[Fields], Source | Awaitable[Source]]
 """Gives the source of a device for a PublicationSpec. The app feeds it until `local_track_unpublished` of its room."""
 
 _ALIKE: Final = ("simulcast", "scalabilityMode", "degradationPreference", "dtx", "red")  # the SDK calls them so, too
-_LIMITATIONS: Final = ("NONE", "CPU", "BANDWIDTH", "OTHER")
 _BEYOND: Final = ("layers", "stereo", "noiseSuppression", "echoCancellation", "autoGainControl")
+_LOWER_BPS: Final = 160_000 + 450_000  # the SDK's lower layers
 
 
 class Refusal(Exception):
@@ -155,7 +157,19 @@ class Tracks:
         participants = [self._me, *self._room.remote_participants.values()]
         found = [own.track for participant in participants for own in participant.track_publications.values()]
         sids = fields.get("trackSids", [])
-        return {"stats": [await _stats(track) for track in found if track and (not sids or track.sid in sids)]}
+        wanted, most_bps = [track for track in found if track and (not sids or track.sid in sids)], self._most_bps()
+        return {"stats": [await track_stats(track, most_bps) for track in wanted]}
+
+    def _most_bps(self) -> float:
+        """What all that is sent may take; infinite where the app published by itself, since nobody tells its bounds."""
+        own = {publication.sid: plan["spec"] for publication, plan, _ in self._own.values()}
+        return sum(_most_bps(own.get(sid, {})) for sid in self._me.track_publications)
+
+
+def _most_bps(spec: Fields) -> float:
+    """What a track of that PublicationSpec may take, all its layers together; infinite where it does not say."""
+    asked = {**spec.get("video", {}), **spec.get("audio", {})}
+    return (asked.get("maxBitrateBps") or math.inf) + (_LOWER_BPS if asked.get("simulcast") else 0)
 
 
 def publish_options(spec: Fields) -> rtc.TrackPublishOptions:
@@ -172,33 +186,3 @@ def publish_options(spec: Fields) -> rtc.TrackPublishOptions:
     if "audio" in spec:
         options["audioEncoding"] = bitrate
     return json_format.ParseDict(options, rtc.TrackPublishOptions())
-
-
-async def _stats(track: rtc.Track) -> Fields:
-    """ClientTrackStats. What WebRTC has not told reads 0 in the SDK's, and is left out."""
-    sent = isinstance(track, rtc.LocalVideoTrack | rtc.LocalAudioTrack)
-    entries, kind = await track.get_stats(), "outbound_rtp" if sent else "inbound_rtp"
-    remotes = {entry.remote_inbound_rtp.remote_inbound.local_id: entry.remote_inbound_rtp for entry in entries}
-    found: list[Any] = [getattr(entry, kind) for entry in entries if entry.WhichOneof("stats") == kind]
-    streams = [_stream(rtp, remotes.get(rtp.rtc.id) if sent else rtp, sent=sent) for rtp in found]
-    return {"trackSid": track.sid, "sent": sent, "measureTime": datetime.now(UTC).isoformat(), "streams": streams}
-
-
-def _stream(rtp: Any, receiver: Any, *, sent: bool) -> Fields:
-    own, video = rtp.outbound if sent else rtp.inbound, rtp.stream.kind == "video"
-    stream = {"ssrc": rtp.stream.ssrc, "packets": rtp.sent.packets_sent if sent else rtp.received.packets_received}
-    stream["bytes"] = rtp.sent.bytes_sent if sent else own.bytes_received
-    if receiver is not None:
-        stream |= {"packetsLost": receiver.received.packets_lost, "jitterMs": receiver.received.jitter * 1e3}
-    if sent and receiver is not None and receiver.remote_inbound.round_trip_time_measurements:
-        stream["rttMs"] = receiver.remote_inbound.round_trip_time * 1e3
-    if video and own.frame_width:
-        stream |= {"frameWidth": own.frame_width, "frameHeight": own.frame_height}
-        stream["framesPerSecond"] = own.frames_per_second
-    if video and sent:
-        limitation = f"QUALITY_LIMITATION_{_LIMITATIONS[own.quality_limitation_reason]}"
-        stream |= {"frames": own.frames_sent, "rid": own.rid, "qualityLimitation": limitation}
-    elif video:
-        frozen = f"{own.total_freeze_duration:.6f}s"
-        stream |= {"frames": own.frames_decoded, "freezeCount": own.freeze_count, "totalFreezesDuration": frozen}
-    return stream

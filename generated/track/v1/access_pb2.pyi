@@ -66,6 +66,10 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Record tracks: `roomRecord`, and a token about that room or with `roomList`. By rule in all rooms: `roomCreate` besides."""
     PERMISSION_WRITE_SUBSCRIPTION_POLICIES: _Permission.ValueType  # 15
     """Set rules about who receives what: `roomAdmin` of the room."""
+    PERMISSION_REPORT_STATS: _Permission.ValueType  # 16
+    """Report what a participant's client measured. Its own: `roomJoin` of the room. Others': `roomAdmin`."""
+    PERMISSION_WRITE_QUALITY_POLICIES: _Permission.ValueType  # 17
+    """Set quality policies, and adapt by hand: `roomAdmin` of the room."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """Permissions, and what satisfies them in auth mode `token`: grants of the caller's LiveKit access token that LiveKit has
@@ -110,6 +114,10 @@ PERMISSION_RECORD: Permission.ValueType  # 14
 """Record tracks: `roomRecord`, and a token about that room or with `roomList`. By rule in all rooms: `roomCreate` besides."""
 PERMISSION_WRITE_SUBSCRIPTION_POLICIES: Permission.ValueType  # 15
 """Set rules about who receives what: `roomAdmin` of the room."""
+PERMISSION_REPORT_STATS: Permission.ValueType  # 16
+"""Report what a participant's client measured. Its own: `roomJoin` of the room. Others': `roomAdmin`."""
+PERMISSION_WRITE_QUALITY_POLICIES: Permission.ValueType  # 17
+"""Set quality policies, and adapt by hand: `roomAdmin` of the room."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 class _PrincipalKind:

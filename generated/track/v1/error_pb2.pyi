@@ -168,6 +168,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such subscription policy. NOT_FOUND."""
     ERROR_REASON_FOCUS_NOT_FOUND: _ErrorReason.ValueType  # 59
     """No such focus. NOT_FOUND."""
+    ERROR_REASON_QUALITY_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 60
+    """No such quality policy. NOT_FOUND."""
+    ERROR_REASON_READER_TOO_SLOW: _ErrorReason.ValueType  # 61
+    """The stream was not read for too long. Metadata `cursor` tells where to resume. RESOURCE_EXHAUSTED, with RetryInfo."""
+    ERROR_REASON_STATS_REFUSED: _ErrorReason.ValueType  # 62
+    """A statistic cannot be true, or is not for that participant to tell; `field` names it. INVALID_ARGUMENT."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call, an item of a batch or a publication failed. A failed call carries it as `google.rpc.ErrorInfo` in the
@@ -316,6 +322,12 @@ ERROR_REASON_SUBSCRIPTION_POLICY_NOT_FOUND: ErrorReason.ValueType  # 58
 """No such subscription policy. NOT_FOUND."""
 ERROR_REASON_FOCUS_NOT_FOUND: ErrorReason.ValueType  # 59
 """No such focus. NOT_FOUND."""
+ERROR_REASON_QUALITY_POLICY_NOT_FOUND: ErrorReason.ValueType  # 60
+"""No such quality policy. NOT_FOUND."""
+ERROR_REASON_READER_TOO_SLOW: ErrorReason.ValueType  # 61
+"""The stream was not read for too long. Metadata `cursor` tells where to resume. RESOURCE_EXHAUSTED, with RetryInfo."""
+ERROR_REASON_STATS_REFUSED: ErrorReason.ValueType  # 62
+"""A statistic cannot be true, or is not for that participant to tell; `field` names it. INVALID_ARGUMENT."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -15,7 +15,9 @@ from track.v1 import egress_pb2 as _egress_pb2
 from track.v1 import metadata_pb2 as _metadata_pb2
 from track.v1 import moderation_pb2 as _moderation_pb2
 from track.v1 import publication_pb2 as _publication_pb2
+from track.v1 import quality_alert_pb2 as _quality_alert_pb2
 from track.v1 import quality_pb2 as _quality_pb2
+from track.v1 import quality_policy_pb2 as _quality_policy_pb2
 from track.v1 import subscription_pb2 as _subscription_pb2
 from track.v1 import subscription_permission_pb2 as _subscription_permission_pb2
 from track.v1 import track_pb2 as _track_pb2
@@ -86,6 +88,16 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """`subscription_corrected`."""
     EVENT_KIND_FOCUS_CHANGED: _EventKind.ValueType  # 26
     """`focus_changed`."""
+    EVENT_KIND_QUALITY_ALERT_STARTED: _EventKind.ValueType  # 27
+    """`quality_alert_started`."""
+    EVENT_KIND_QUALITY_ALERT_ENDED: _EventKind.ValueType  # 28
+    """`quality_alert_ended`."""
+    EVENT_KIND_QUALITY_LEVEL_CHANGED: _EventKind.ValueType  # 29
+    """`quality_level_changed`."""
+    EVENT_KIND_QUALITY_ACTION_TAKEN: _EventKind.ValueType  # 30
+    """`quality_action_taken`."""
+    EVENT_KIND_QUALITY_ACTION_JUDGED: _EventKind.ValueType  # 31
+    """`quality_action_judged`."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """Kinds of events: the fields of RoomEvent's `change`, with their numbers."""
@@ -140,6 +152,16 @@ EVENT_KIND_SUBSCRIPTION_CORRECTED: EventKind.ValueType  # 25
 """`subscription_corrected`."""
 EVENT_KIND_FOCUS_CHANGED: EventKind.ValueType  # 26
 """`focus_changed`."""
+EVENT_KIND_QUALITY_ALERT_STARTED: EventKind.ValueType  # 27
+"""`quality_alert_started`."""
+EVENT_KIND_QUALITY_ALERT_ENDED: EventKind.ValueType  # 28
+"""`quality_alert_ended`."""
+EVENT_KIND_QUALITY_LEVEL_CHANGED: EventKind.ValueType  # 29
+"""`quality_level_changed`."""
+EVENT_KIND_QUALITY_ACTION_TAKEN: EventKind.ValueType  # 30
+"""`quality_action_taken`."""
+EVENT_KIND_QUALITY_ACTION_JUDGED: EventKind.ValueType  # 31
+"""`quality_action_judged`."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 class _SnapshotReason:
@@ -196,6 +218,8 @@ class _PolicyKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyKind
     """A rule that starts recordings."""
     POLICY_KIND_SUBSCRIPTION_POLICY: _PolicyKind.ValueType  # 3
     """A subscription policy. Its name is the subscriber's identity, and empty for the room's."""
+    POLICY_KIND_QUALITY_POLICY: _PolicyKind.ValueType  # 4
+    """A quality policy. Its name is the participant's identity, or `track/` and the track's SID, and empty for the room's."""
 
 class PolicyKind(_PolicyKind, metaclass=_PolicyKindEnumTypeWrapper):
     """What kind of standing rule."""
@@ -208,6 +232,8 @@ POLICY_KIND_EGRESS_RULE: PolicyKind.ValueType  # 2
 """A rule that starts recordings."""
 POLICY_KIND_SUBSCRIPTION_POLICY: PolicyKind.ValueType  # 3
 """A subscription policy. Its name is the subscriber's identity, and empty for the room's."""
+POLICY_KIND_QUALITY_POLICY: PolicyKind.ValueType  # 4
+"""A quality policy. Its name is the participant's identity, or `track/` and the track's SID, and empty for the room's."""
 Global___PolicyKind: _TypeAlias = PolicyKind  # noqa: Y015
 
 @_typing.final
@@ -388,6 +414,7 @@ class RoomSnapshot(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     SUBSCRIPTION_POLICIES_FIELD_NUMBER: _builtins.int
     FOCUSES_FIELD_NUMBER: _builtins.int
+    QUALITY_ALERTS_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     room_sid: _builtins.str
@@ -442,6 +469,10 @@ class RoomSnapshot(_message.Message):
     def focuses(self) -> _containers.RepeatedCompositeFieldContainer[_subscription_pb2.Focus]:
         """Its focuses: the room's first, then those of subscribers by identity."""
 
+    @_builtins.property
+    def quality_alerts(self) -> _containers.RepeatedCompositeFieldContainer[_quality_alert_pb2.QualityAlert]:
+        """What is wrong with its tracks now, oldest first."""
+
     def __init__(
         self,
         *,
@@ -460,10 +491,11 @@ class RoomSnapshot(_message.Message):
         state: Global___RoomState | None = ...,
         subscription_policies: _abc.Iterable[_subscription_pb2.SubscriptionPolicy] | None = ...,
         focuses: _abc.Iterable[_subscription_pb2.Focus] | None = ...,
+        quality_alerts: _abc.Iterable[_quality_alert_pb2.QualityAlert] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "focuses", b"focuses", "freshness", b"freshness", "limits_exceeded", b"limits_exceeded", "moderation_blocks", b"moderation_blocks", "participants", b"participants", "publications", b"publications", "qualities", b"qualities", "reason", b"reason", "room", b"room", "room_sid", b"room_sid", "state", b"state", "subscription_policies", b"subscription_policies", "track_metadata", b"track_metadata", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "focuses", b"focuses", "freshness", b"freshness", "limits_exceeded", b"limits_exceeded", "moderation_blocks", b"moderation_blocks", "participants", b"participants", "publications", b"publications", "qualities", b"qualities", "quality_alerts", b"quality_alerts", "reason", b"reason", "room", b"room", "room_sid", b"room_sid", "state", b"state", "subscription_policies", b"subscription_policies", "track_metadata", b"track_metadata", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -508,6 +540,44 @@ class ParticipantQuality(_message.Message):
 Global___ParticipantQuality: _TypeAlias = ParticipantQuality  # noqa: Y015
 
 @_typing.final
+class QualityLevelChanged(_message.Message):
+    """A track has another quality level on one hop."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACK_SID_FIELD_NUMBER: _builtins.int
+    HOP_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    PREVIOUS_LEVEL_FIELD_NUMBER: _builtins.int
+    track_sid: _builtins.str
+    """The track."""
+    hop: _quality_alert_pb2.QualityHop.ValueType
+    """Which way of the track's."""
+    participant_identity: _builtins.str
+    """The client's end of the hop: the publisher, or one subscriber."""
+    level: _quality_pb2.QualityLevel.ValueType
+    """The level now. Unset: it is not measured any more."""
+    previous_level: _quality_pb2.QualityLevel.ValueType
+    """The one before. Unset: there was none."""
+    def __init__(
+        self,
+        *,
+        track_sid: _builtins.str = ...,
+        hop: _quality_alert_pb2.QualityHop.ValueType = ...,
+        participant_identity: _builtins.str = ...,
+        level: _quality_pb2.QualityLevel.ValueType = ...,
+        previous_level: _quality_pb2.QualityLevel.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hop", b"hop", "level", b"level", "participant_identity", b"participant_identity", "previous_level", b"previous_level", "track_sid", b"track_sid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityLevelChanged: _TypeAlias = QualityLevelChanged  # noqa: Y015
+
+@_typing.final
 class RoomEvent(_message.Message):
     """One change in a room."""
 
@@ -538,6 +608,11 @@ class RoomEvent(_message.Message):
     ROOM_UPDATED_FIELD_NUMBER: _builtins.int
     SUBSCRIPTION_CORRECTED_FIELD_NUMBER: _builtins.int
     FOCUS_CHANGED_FIELD_NUMBER: _builtins.int
+    QUALITY_ALERT_STARTED_FIELD_NUMBER: _builtins.int
+    QUALITY_ALERT_ENDED_FIELD_NUMBER: _builtins.int
+    QUALITY_LEVEL_CHANGED_FIELD_NUMBER: _builtins.int
+    QUALITY_ACTION_TAKEN_FIELD_NUMBER: _builtins.int
+    QUALITY_ACTION_JUDGED_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -640,6 +715,26 @@ class RoomEvent(_message.Message):
         """A focus was set or cleared, or what is in it changed."""
 
     @_builtins.property
+    def quality_alert_started(self) -> _quality_alert_pb2.QualityAlert:
+        """Something is wrong with a track."""
+
+    @_builtins.property
+    def quality_alert_ended(self) -> _quality_alert_pb2.QualityAlert:
+        """It is over, or cannot be told any more."""
+
+    @_builtins.property
+    def quality_level_changed(self) -> Global___QualityLevelChanged:
+        """A track has another quality level on one hop, or none any more."""
+
+    @_builtins.property
+    def quality_action_taken(self) -> _quality_policy_pb2.QualityAction:
+        """Adaptation did something, or held it back, or somebody did by hand."""
+
+    @_builtins.property
+    def quality_action_judged(self) -> _quality_policy_pb2.QualityAction:
+        """What an action did is known."""
+
+    @_builtins.property
     def cause(self) -> Global___EventCause:
         """Who caused it, and why, where that is known: a call of this service, or a rule of it. Absent where participants or LiveKit
         did it by themselves.
@@ -673,13 +768,18 @@ class RoomEvent(_message.Message):
         room_updated: Global___RoomState | None = ...,
         subscription_corrected: _subscription_pb2.SubscriptionCorrected | None = ...,
         focus_changed: _subscription_pb2.FocusChanged | None = ...,
+        quality_alert_started: _quality_alert_pb2.QualityAlert | None = ...,
+        quality_alert_ended: _quality_alert_pb2.QualityAlert | None = ...,
+        quality_level_changed: Global___QualityLevelChanged | None = ...,
+        quality_action_taken: _quality_policy_pb2.QualityAction | None = ...,
+        quality_action_judged: _quality_policy_pb2.QualityAction | None = ...,
         cause: Global___EventCause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "focus_changed", b"focus_changed", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_corrected", b"subscription_corrected", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "focus_changed", b"focus_changed", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_action_judged", b"quality_action_judged", "quality_action_taken", b"quality_action_taken", "quality_alert_ended", b"quality_alert_ended", "quality_alert_started", b"quality_alert_started", "quality_changed", b"quality_changed", "quality_level_changed", b"quality_level_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_corrected", b"subscription_corrected", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "focus_changed", b"focus_changed", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_changed", b"quality_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_corrected", b"subscription_corrected", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "egress_moved", b"egress_moved", "focus_changed", b"focus_changed", "freshness_changed", b"freshness_changed", "limit_exceeded", b"limit_exceeded", "metadata_changed", b"metadata_changed", "moderation_block_changed", b"moderation_block_changed", "participant_joined", b"participant_joined", "participant_left", b"participant_left", "participant_updated", b"participant_updated", "policy_changed", b"policy_changed", "publication_moved", b"publication_moved", "quality_action_judged", b"quality_action_judged", "quality_action_taken", b"quality_action_taken", "quality_alert_ended", b"quality_alert_ended", "quality_alert_started", b"quality_alert_started", "quality_changed", b"quality_changed", "quality_level_changed", b"quality_level_changed", "received_layer_changed", b"received_layer_changed", "room_closed", b"room_closed", "room_updated", b"room_updated", "subscription_changed", b"subscription_changed", "subscription_corrected", b"subscription_corrected", "subscription_permissions_changed", b"subscription_permissions_changed", "time", b"time", "track_muted", b"track_muted", "track_published", b"track_published", "track_unmuted", b"track_unmuted", "track_unpublished", b"track_unpublished", "track_updated", b"track_updated", "unmute_requested", b"unmute_requested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["track_published", "track_unpublished", "track_muted", "track_unmuted", "track_updated", "participant_joined", "participant_left", "participant_updated", "quality_changed", "publication_moved", "room_closed", "freshness_changed", "limit_exceeded", "subscription_permissions_changed", "metadata_changed", "moderation_block_changed", "unmute_requested", "subscription_changed", "received_layer_changed", "egress_moved", "policy_changed", "room_updated", "subscription_corrected", "focus_changed"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["track_published", "track_unpublished", "track_muted", "track_unmuted", "track_updated", "participant_joined", "participant_left", "participant_updated", "quality_changed", "publication_moved", "room_closed", "freshness_changed", "limit_exceeded", "subscription_permissions_changed", "metadata_changed", "moderation_block_changed", "unmute_requested", "subscription_changed", "received_layer_changed", "egress_moved", "policy_changed", "room_updated", "subscription_corrected", "focus_changed", "quality_alert_started", "quality_alert_ended", "quality_level_changed", "quality_action_taken", "quality_action_judged"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 

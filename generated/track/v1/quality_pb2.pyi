@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from track.v1 import quality_alert_pb2 as _quality_alert_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
 import sys
@@ -70,6 +71,14 @@ class _QualitySourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quality
     """LiveKit's own level and score of the publishing participant: the worst over all that it publishes and receives,
     loss alone (no delay, no jitter), told when the level changes.
     """
+    QUALITY_SOURCE_SUBSCRIBER_STATS: _QualitySource.ValueType  # 3
+    """The WebRTC statistics of a subscriber that this service hosts (PullMedia). They show the hop from LiveKit to it."""
+    QUALITY_SOURCE_COMPANION: _QualitySource.ValueType  # 4
+    """The WebRTC statistics that the companion in the participant's client tells, of what it sends and receives."""
+    QUALITY_SOURCE_REPORTED: _QualitySource.ValueType  # 5
+    """What somebody sent with ReportTrackStats."""
+    QUALITY_SOURCE_DEBUG_VIEW: _QualitySource.ValueType  # 6
+    """LiveKit's debug view, where the operator turned it on."""
 
 class QualitySource(_QualitySource, metaclass=_QualitySourceEnumTypeWrapper):
     """Who measured."""
@@ -84,7 +93,47 @@ QUALITY_SOURCE_SFU_SCORE: QualitySource.ValueType  # 2
 """LiveKit's own level and score of the publishing participant: the worst over all that it publishes and receives,
 loss alone (no delay, no jitter), told when the level changes.
 """
+QUALITY_SOURCE_SUBSCRIBER_STATS: QualitySource.ValueType  # 3
+"""The WebRTC statistics of a subscriber that this service hosts (PullMedia). They show the hop from LiveKit to it."""
+QUALITY_SOURCE_COMPANION: QualitySource.ValueType  # 4
+"""The WebRTC statistics that the companion in the participant's client tells, of what it sends and receives."""
+QUALITY_SOURCE_REPORTED: QualitySource.ValueType  # 5
+"""What somebody sent with ReportTrackStats."""
+QUALITY_SOURCE_DEBUG_VIEW: QualitySource.ValueType  # 6
+"""LiveKit's debug view, where the operator turned it on."""
 Global___QualitySource: _TypeAlias = QualitySource  # noqa: Y015
+
+class _QualityLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QualityLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QualityLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUALITY_LEVEL_UNSPECIFIED: _QualityLevel.ValueType  # 0
+    """Not measured: there is never a level from missing data."""
+    QUALITY_LEVEL_EXCELLENT: _QualityLevel.ValueType  # 1
+    """A score of 4.03 or more (ITU-T G.107, annex B: users are satisfied)."""
+    QUALITY_LEVEL_GOOD: _QualityLevel.ValueType  # 2
+    """3.1 or more."""
+    QUALITY_LEVEL_POOR: _QualityLevel.ValueType  # 3
+    """Less."""
+    QUALITY_LEVEL_LOST: _QualityLevel.ValueType  # 4
+    """Nothing arrives."""
+
+class QualityLevel(_QualityLevel, metaclass=_QualityLevelEnumTypeWrapper):
+    """How good a track is on one hop. Left for another only where the numbers leave no doubt, so that it does not flutter."""
+
+QUALITY_LEVEL_UNSPECIFIED: QualityLevel.ValueType  # 0
+"""Not measured: there is never a level from missing data."""
+QUALITY_LEVEL_EXCELLENT: QualityLevel.ValueType  # 1
+"""A score of 4.03 or more (ITU-T G.107, annex B: users are satisfied)."""
+QUALITY_LEVEL_GOOD: QualityLevel.ValueType  # 2
+"""3.1 or more."""
+QUALITY_LEVEL_POOR: QualityLevel.ValueType  # 3
+"""Less."""
+QUALITY_LEVEL_LOST: QualityLevel.ValueType  # 4
+"""Nothing arrives."""
+Global___QualityLevel: _TypeAlias = QualityLevel  # noqa: Y015
 
 class _QualityLimitation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -321,6 +370,293 @@ class QualitySample(_message.Message):
 Global___QualitySample: _TypeAlias = QualitySample  # noqa: Y015
 
 @_typing.final
+class QualityNumber(_message.Message):
+    """A measured number, who measured it, and how old it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """The number, in the unit that the field's name tells."""
+    source: Global___QualitySource.ValueType
+    """Who measured it."""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How long before the report it was true."""
+
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        source: Global___QualitySource.ValueType = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "source", b"source", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityNumber: _TypeAlias = QualityNumber  # noqa: Y015
+
+@_typing.final
+class QualityShare(_message.Message):
+    """So many of so many, over the measurement's window."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    part: _builtins.float
+    """So many: packets, samples or seconds, as the field says. 0 to `whole`."""
+    whole: _builtins.float
+    """Of so many. Above 0."""
+    percent: _builtins.float
+    """`part` of `whole` in percent, 0 to 100."""
+    source: Global___QualitySource.ValueType
+    """Who measured it."""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """How long before the report the newest of it was true."""
+
+    def __init__(
+        self,
+        *,
+        part: _builtins.float = ...,
+        whole: _builtins.float = ...,
+        percent: _builtins.float = ...,
+        source: Global___QualitySource.ValueType = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "part", b"part", "percent", b"percent", "source", b"source", "whole", b"whole"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityShare: _TypeAlias = QualityShare  # noqa: Y015
+
+@_typing.final
+class QualityMeasurement(_message.Message):
+    """What was measured of one track on one hop over one window, all sources together: each number is of the most trusted source that told
+    it of late (own sessions, then companions, then reports, then LiveKit). What was not measured is absent, never 0.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOP_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
+    RID_FIELD_NUMBER: _builtins.int
+    SSRC_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    LOSS_BEFORE_REPAIR_FIELD_NUMBER: _builtins.int
+    LOSS_AFTER_REPAIR_FIELD_NUMBER: _builtins.int
+    JITTER_MS_FIELD_NUMBER: _builtins.int
+    RTT_MS_FIELD_NUMBER: _builtins.int
+    BITRATE_BPS_FIELD_NUMBER: _builtins.int
+    FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
+    FREEZING_S_FIELD_NUMBER: _builtins.int
+    CONCEALED_FIELD_NUMBER: _builtins.int
+    BUFFER_MS_FIELD_NUMBER: _builtins.int
+    STALLED_S_FIELD_NUMBER: _builtins.int
+    STUCK_S_FIELD_NUMBER: _builtins.int
+    LIMITATION_FIELD_NUMBER: _builtins.int
+    SFU_SCORE_FIELD_NUMBER: _builtins.int
+    AUDIO_MOS_FIELD_NUMBER: _builtins.int
+    VIDEO_INDEX_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    AUDIO_LEVEL_FIELD_NUMBER: _builtins.int
+    BRIGHTNESS_FIELD_NUMBER: _builtins.int
+    hop: _quality_alert_pb2.QualityHop.ValueType
+    """Which way of the track's."""
+    participant_identity: _builtins.str
+    """The client's end of the hop: the publisher, or one subscriber."""
+    rid: _builtins.str
+    """RTP stream id of a layer (`q`, `h`, `f`). Empty for the whole track, and where there is one stream."""
+    ssrc: _builtins.int
+    """The layer's SSRC. Absent for the whole track."""
+    limitation: Global___QualityLimitation.ValueType
+    """What held the encoder back at the end of the window. UPLINK of video."""
+    audio_mos: _builtins.float
+    """Sound: mean opinion score, 1 to 4.5, by ITU-T G.107.2 for Opus from loss after repair, round trips and jitter buffer. Absent where
+    these are older than 15 s, as is the next.
+    """
+    video_index: _builtins.float
+    """Video: an index, 1 to 5, from bits a pixel, frame rate and delay. **No MOS**: it orders, and was not rated by people."""
+    level: Global___QualityLevel.ValueType
+    """The level. Of the whole track alone."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """The span that rates and shares cover. A reset, layer switch, mute, reconnect or gap begins a new one, so that it may be shorter than
+        was asked for.
+        """
+
+    @_builtins.property
+    def loss_before_repair(self) -> Global___QualityShare:
+        """Packets lost of those sent, those that a retransmission brought later counted as lost. Absent where nothing tells."""
+
+    @_builtins.property
+    def loss_after_repair(self) -> Global___QualityShare:
+        """Packets that never came. Sound is not retransmitted in LiveKit: there both are the same."""
+
+    @_builtins.property
+    def jitter_ms(self) -> Global___QualityNumber:
+        """Interarrival jitter (RFC 3550, 6.4.1) at the receiving end of the hop, the latest."""
+
+    @_builtins.property
+    def rtt_ms(self) -> Global___QualityNumber:
+        """Round trip between LiveKit and the client, the latest."""
+
+    @_builtins.property
+    def bitrate_bps(self) -> Global___QualityNumber:
+        """Payload in bits per second, headers left out and each packet counted once. So the retransmissions of an UPLINK are left out, and what
+        one brought to a DOWNLINK in the place of a lost packet is in it. Of a track the sum of its layers.
+        """
+
+    @_builtins.property
+    def frames_per_second(self) -> Global___QualityNumber:
+        """Frames sent (UPLINK) or decoded (DOWNLINK) per second, of the largest layer that sends."""
+
+    @_builtins.property
+    def width(self) -> Global___QualityNumber:
+        """Width of the frames in pixels, of the largest layer that sends."""
+
+    @_builtins.property
+    def height(self) -> Global___QualityNumber:
+        """Height of the frames in pixels."""
+
+    @_builtins.property
+    def frozen(self) -> Global___QualityShare:
+        """Seconds that the picture stood still, of the seconds that it was shown, a freeze that goes on included. DOWNLINK."""
+
+    @_builtins.property
+    def freezing_s(self) -> Global___QualityNumber:
+        """How long a freeze that goes on has lasted, in seconds. Absent while there is none."""
+
+    @_builtins.property
+    def concealed(self) -> Global___QualityShare:
+        """Samples of sound that the receiver made up, silence left out. DOWNLINK."""
+
+    @_builtins.property
+    def buffer_ms(self) -> Global___QualityNumber:
+        """Time in the jitter buffer, a mean over the window. DOWNLINK."""
+
+    @_builtins.property
+    def stalled_s(self) -> Global___QualityNumber:
+        """Seconds since anything arrived at the receiving end."""
+
+    @_builtins.property
+    def stuck_s(self) -> Global___QualityNumber:
+        """Seconds since a frame, while packets come. DOWNLINK."""
+
+    @_builtins.property
+    def sfu_score(self) -> Global___QualityNumber:
+        """LiveKit's own score of the publishing participant, 1 to 5, for comparison: it goes into nothing here."""
+
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualityMeasurement]:
+        """The layers, lowest first. UPLINK of simulcast video alone."""
+
+    @_builtins.property
+    def audio_level(self) -> Global___QualityNumber:
+        """How loud the sound is, 0 to 1 of full scale: W3C webrtc-stats' audioLevel, at a hosted publisher averaged over a second. Absent while it
+        is muted.
+        """
+
+    @_builtins.property
+    def brightness(self) -> Global___QualityNumber:
+        """How bright the picture is: mean luma, 0 black to 1 white. UPLINK of video that this service encodes; absent while it is muted."""
+
+    def __init__(
+        self,
+        *,
+        hop: _quality_alert_pb2.QualityHop.ValueType = ...,
+        participant_identity: _builtins.str = ...,
+        rid: _builtins.str = ...,
+        ssrc: _builtins.int | None = ...,
+        window: _duration_pb2.Duration | None = ...,
+        loss_before_repair: Global___QualityShare | None = ...,
+        loss_after_repair: Global___QualityShare | None = ...,
+        jitter_ms: Global___QualityNumber | None = ...,
+        rtt_ms: Global___QualityNumber | None = ...,
+        bitrate_bps: Global___QualityNumber | None = ...,
+        frames_per_second: Global___QualityNumber | None = ...,
+        width: Global___QualityNumber | None = ...,
+        height: Global___QualityNumber | None = ...,
+        frozen: Global___QualityShare | None = ...,
+        freezing_s: Global___QualityNumber | None = ...,
+        concealed: Global___QualityShare | None = ...,
+        buffer_ms: Global___QualityNumber | None = ...,
+        stalled_s: Global___QualityNumber | None = ...,
+        stuck_s: Global___QualityNumber | None = ...,
+        limitation: Global___QualityLimitation.ValueType = ...,
+        sfu_score: Global___QualityNumber | None = ...,
+        audio_mos: _builtins.float | None = ...,
+        video_index: _builtins.float | None = ...,
+        level: Global___QualityLevel.ValueType = ...,
+        layers: _abc.Iterable[Global___QualityMeasurement] | None = ...,
+        audio_level: Global___QualityNumber | None = ...,
+        brightness: Global___QualityNumber | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_mos", b"_audio_mos", "_ssrc", b"_ssrc", "_video_index", b"_video_index", "audio_level", b"audio_level", "audio_mos", b"audio_mos", "bitrate_bps", b"bitrate_bps", "brightness", b"brightness", "buffer_ms", b"buffer_ms", "concealed", b"concealed", "frames_per_second", b"frames_per_second", "freezing_s", b"freezing_s", "frozen", b"frozen", "height", b"height", "jitter_ms", b"jitter_ms", "loss_after_repair", b"loss_after_repair", "loss_before_repair", b"loss_before_repair", "rtt_ms", b"rtt_ms", "sfu_score", b"sfu_score", "ssrc", b"ssrc", "stalled_s", b"stalled_s", "stuck_s", b"stuck_s", "video_index", b"video_index", "width", b"width", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_mos", b"_audio_mos", "_ssrc", b"_ssrc", "_video_index", b"_video_index", "audio_level", b"audio_level", "audio_mos", b"audio_mos", "bitrate_bps", b"bitrate_bps", "brightness", b"brightness", "buffer_ms", b"buffer_ms", "concealed", b"concealed", "frames_per_second", b"frames_per_second", "freezing_s", b"freezing_s", "frozen", b"frozen", "height", b"height", "hop", b"hop", "jitter_ms", b"jitter_ms", "layers", b"layers", "level", b"level", "limitation", b"limitation", "loss_after_repair", b"loss_after_repair", "loss_before_repair", b"loss_before_repair", "participant_identity", b"participant_identity", "rid", b"rid", "rtt_ms", b"rtt_ms", "sfu_score", b"sfu_score", "ssrc", b"ssrc", "stalled_s", b"stalled_s", "stuck_s", b"stuck_s", "video_index", b"video_index", "width", b"width", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__audio_mos: _TypeAlias = _typing.Literal["audio_mos"]  # noqa: Y015
+    _WhichOneofArgType__audio_mos: _TypeAlias = _typing.Literal["_audio_mos", b"_audio_mos"]  # noqa: Y015
+    _WhichOneofReturnType__ssrc: _TypeAlias = _typing.Literal["ssrc"]  # noqa: Y015
+    _WhichOneofArgType__ssrc: _TypeAlias = _typing.Literal["_ssrc", b"_ssrc"]  # noqa: Y015
+    _WhichOneofReturnType__video_index: _TypeAlias = _typing.Literal["video_index"]  # noqa: Y015
+    _WhichOneofArgType__video_index: _TypeAlias = _typing.Literal["_video_index", b"_video_index"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_mos) -> _WhichOneofReturnType__audio_mos | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ssrc) -> _WhichOneofReturnType__ssrc | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__video_index) -> _WhichOneofReturnType__video_index | None: ...
+
+Global___QualityMeasurement: _TypeAlias = QualityMeasurement  # noqa: Y015
+
+@_typing.final
+class QualityAttainment(_message.Message):
+    """How much of the measured time a track was within the targets of its quality policy, over the last hour."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHIN_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def within(self) -> _duration_pb2.Duration:
+        """Seconds within all targets."""
+
+    @_builtins.property
+    def measured(self) -> _duration_pb2.Duration:
+        """Seconds in which at least one of them was measured. Time without a number counts on neither side."""
+
+    def __init__(
+        self,
+        *,
+        within: _duration_pb2.Duration | None = ...,
+        measured: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measured", b"measured", "within", b"within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["measured", b"measured", "within", b"within"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityAttainment: _TypeAlias = QualityAttainment  # noqa: Y015
+
+@_typing.final
 class TrackQualityReport(_message.Message):
     """The quality of one track."""
 
@@ -333,6 +669,9 @@ class TrackQualityReport(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     MUTED_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
+    MEASUREMENTS_FIELD_NUMBER: _builtins.int
+    ALERTS_FIELD_NUMBER: _builtins.int
+    ATTAINMENT_FIELD_NUMBER: _builtins.int
     track_sid: _builtins.str
     """The track's SID."""
     participant_identity: _builtins.str
@@ -347,7 +686,21 @@ class TrackQualityReport(_message.Message):
     """Muted now. Many clients go on sending silence or black frames while muted; the numbers are of what was sent."""
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualitySample]:
-        """One sample a source that measured. Empty where nobody measured yet."""
+        """The uplink as each source told it: one sample a source that measured. Empty where nobody measured yet."""
+
+    @_builtins.property
+    def measurements(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualityMeasurement]:
+        """All sources together: by window, shortest first, the uplink and then the downlinks by subscriber. A hop that nobody measures is
+        missing. Not for data tracks.
+        """
+
+    @_builtins.property
+    def alerts(self) -> _containers.RepeatedCompositeFieldContainer[_quality_alert_pb2.QualityAlert]:
+        """What is wrong with it now; in a stream also what ended since the message before. By start."""
+
+    @_builtins.property
+    def attainment(self) -> Global___QualityAttainment:
+        """How well it keeps to its quality policy. Absent without a policy with targets, and where nothing of them was measured."""
 
     def __init__(
         self,
@@ -359,10 +712,13 @@ class TrackQualityReport(_message.Message):
         source: _track_pb2.TrackSource.ValueType = ...,
         muted: _builtins.bool = ...,
         samples: _abc.Iterable[Global___QualitySample] | None = ...,
+        measurements: _abc.Iterable[Global___QualityMeasurement] | None = ...,
+        alerts: _abc.Iterable[_quality_alert_pb2.QualityAlert] | None = ...,
+        attainment: Global___QualityAttainment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attainment", b"attainment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["muted", b"muted", "participant_identity", b"participant_identity", "publication_id", b"publication_id", "samples", b"samples", "source", b"source", "track_sid", b"track_sid", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "attainment", b"attainment", "measurements", b"measurements", "muted", b"muted", "participant_identity", b"participant_identity", "publication_id", b"publication_id", "samples", b"samples", "source", b"source", "track_sid", b"track_sid", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -376,19 +732,25 @@ class GetQualityReportRequest(_message.Message):
 
     ROOM_FIELD_NUMBER: _builtins.int
     TRACK_SID_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     track_sid: _builtins.str
     """The track's SID."""
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """Windows of the measurements, up to 3 of 1 s to 60 s, e.g. 1 s, 5 s and 60 s. Default: 5 s."""
+
     def __init__(
         self,
         *,
         room: _builtins.str = ...,
         track_sid: _builtins.str = ...,
+        windows: _abc.Iterable[_duration_pb2.Duration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["room", b"room", "track_sid", b"track_sid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["room", b"room", "track_sid", b"track_sid", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,10 +802,27 @@ class StreamQualityReportsRequest(_message.Message):
     INTERVAL_FIELD_NUMBER: _builtins.int
     PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
     TRACK_SIDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ONLY_CHANGES_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
     room: _builtins.str
     """The room's name."""
     participant_identity: _builtins.str
     """Only tracks of this participant. Default: all. It must be in the room."""
+    filter: _builtins.str
+    """CEL over `report` (a TrackQualityReport), e.g. `report.measurements.exists(m, m.level == QualityLevel.QUALITY_LEVEL_POOR)`. Only
+    reports for which it holds; where it fails (a missing number) it does not. Default: all.
+    """
+    only_changes: _builtins.bool
+    """After the first message only reports of tracks that changed since they were told last: another level (LiveKit's own where nobody
+    else rates the uplink), alert or fault, an alert that ended, muted or unmuted, a hop or subscriber that began or ceased to be
+    measured, another size or limitation. Numbers that only moved are no change. A tick without a change brings no message.
+    """
+    cursor: _builtins.str
+    """Resume after this cursor of an earlier stream of the same room and choice: the first message has what changed since, and
+    `gone_track_sids` since then. Default: begin with all.
+    """
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
         """Time between reports, 1 s to 60 s. Default 5 s. Rates and percentages cover this span."""
@@ -452,6 +831,10 @@ class StreamQualityReportsRequest(_message.Message):
     def track_sids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these tracks, up to 100. Default: all. They must be in the room when the stream starts."""
 
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """Windows of the measurements, up to 3 of 1 s to 60 s. Default: one, the interval."""
+
     def __init__(
         self,
         *,
@@ -459,10 +842,14 @@ class StreamQualityReportsRequest(_message.Message):
         interval: _duration_pb2.Duration | None = ...,
         participant_identity: _builtins.str = ...,
         track_sids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        only_changes: _builtins.bool = ...,
+        cursor: _builtins.str = ...,
+        windows: _abc.Iterable[_duration_pb2.Duration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "participant_identity", b"participant_identity", "room", b"room", "track_sids", b"track_sids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "filter", b"filter", "interval", b"interval", "only_changes", b"only_changes", "participant_identity", b"participant_identity", "room", b"room", "track_sids", b"track_sids", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -470,13 +857,29 @@ Global___StreamQualityReportsRequest: _TypeAlias = StreamQualityReportsRequest  
 
 @_typing.final
 class StreamQualityReportsResponse(_message.Message):
-    """The quality of all chosen tracks at one moment. The first comes at once, with what is known."""
+    """The quality of the chosen tracks at one moment. The first comes at once, with what is known. A slow reader gets the newest state of
+    each track in the place of what it missed, and no alert's end is lost on the way. One that has not read for a minute is cut off with
+    RESOURCE_EXHAUSTED (READER_TOO_SLOW): metadata `cursor` tells where to resume.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TIME_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     FRESHNESS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    RESYNC_FIELD_NUMBER: _builtins.int
+    GONE_TRACK_SIDS_FIELD_NUMBER: _builtins.int
+    ENDED_ALERTS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Position after this message. Opaque; good for 5 minutes and for this life of the server."""
+    resync: _builtins.bool
+    """The `cursor` that was asked for is too old, or not known any more: this message has all, and what ended in between is not told."""
+    more: _builtins.bool
+    """What there is to tell of this moment is more than 128 KiB: further messages with the same `time` follow at once, the last of them
+    without `more`. Each tells of tracks that the others do not. Until the last, `cursor` is the position before all of them.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the reports were made."""
@@ -489,17 +892,158 @@ class StreamQualityReportsResponse(_message.Message):
     def freshness(self) -> _track_pb2.Freshness:
         """How current the list of tracks is."""
 
+    @_builtins.property
+    def gone_track_sids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tracks that were told of before, and are gone or no longer chosen (the `filter` holds no more, where `only_changes` is set)."""
+
+    @_builtins.property
+    def ended_alerts(self) -> _containers.RepeatedCompositeFieldContainer[_quality_alert_pb2.QualityAlert]:
+        """Alerts that were told of and ended since the message before, of tracks that have no report in this message: they are gone, or the
+        `filter` does not hold. Those of the others are in their reports.
+        """
+
     def __init__(
         self,
         *,
         time: _timestamp_pb2.Timestamp | None = ...,
         reports: _abc.Iterable[Global___TrackQualityReport] | None = ...,
         freshness: _track_pb2.Freshness | None = ...,
+        cursor: _builtins.str = ...,
+        resync: _builtins.bool = ...,
+        gone_track_sids: _abc.Iterable[_builtins.str] | None = ...,
+        ended_alerts: _abc.Iterable[_quality_alert_pb2.QualityAlert] | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "reports", b"reports", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "ended_alerts", b"ended_alerts", "freshness", b"freshness", "gone_track_sids", b"gone_track_sids", "more", b"more", "reports", b"reports", "resync", b"resync", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamQualityReportsResponse: _TypeAlias = StreamQualityReportsResponse  # noqa: Y015
+
+@_typing.final
+class ListQualityReportsRequest(_message.Message):
+    """Asks for the history of a room's tracks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOM_FIELD_NUMBER: _builtins.int
+    TRACK_SID_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_IDENTITY_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    room: _builtins.str
+    """The room's name. It need not exist any more."""
+    track_sid: _builtins.str
+    """Only this track, which may be gone. Default: all."""
+    participant_identity: _builtins.str
+    """Only hops with this participant at their client's end. Default: all."""
+    page_size: _builtins.int
+    """At most so many points, 1 to 1000. Default 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before, of the same question. Default: the first page."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """From this time on. Default: from the oldest that is kept."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Before this time. Default: until now."""
+
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """The span of a point: 5 s or 60 s. Default 60 s. Points of 5 s are kept for an hour, those of 60 s for a day, both within the
+        server's bound of bytes a room.
+        """
+
+    def __init__(
+        self,
+        *,
+        room: _builtins.str = ...,
+        track_sid: _builtins.str = ...,
+        participant_identity: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        window: _duration_pb2.Duration | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time", "page_size", b"page_size", "page_token", b"page_token", "participant_identity", b"participant_identity", "room", b"room", "track_sid", b"track_sid", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQualityReportsRequest: _TypeAlias = ListQualityReportsRequest  # noqa: Y015
+
+@_typing.final
+class QualityPoint(_message.Message):
+    """One point of the history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    TRACK_SID_FIELD_NUMBER: _builtins.int
+    PUBLISHER_IDENTITY_FIELD_NUMBER: _builtins.int
+    MEASUREMENT_FIELD_NUMBER: _builtins.int
+    track_sid: _builtins.str
+    """The track."""
+    publisher_identity: _builtins.str
+    """Who published it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """The end of its window."""
+
+    @_builtins.property
+    def measurement(self) -> Global___QualityMeasurement:
+        """What was measured, layers left out."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        track_sid: _builtins.str = ...,
+        publisher_identity: _builtins.str = ...,
+        measurement: Global___QualityMeasurement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measurement", b"measurement", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["measurement", b"measurement", "publisher_identity", b"publisher_identity", "time", b"time", "track_sid", b"track_sid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityPoint: _TypeAlias = QualityPoint  # noqa: Y015
+
+@_typing.final
+class ListQualityReportsResponse(_message.Message):
+    """A page of the history, oldest first. It is kept while somebody follows the room's quality (a quality stream, a policy, events or
+    webhooks that ask for alerts): where there is no point, nobody measured.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page. Empty on the last. A page may hold fewer points than asked for, also none, and still have a next one."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualityPoint]:
+        """The points."""
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[Global___QualityPoint] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQualityReportsResponse: _TypeAlias = ListQualityReportsResponse  # noqa: Y015

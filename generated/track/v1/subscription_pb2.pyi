@@ -745,7 +745,9 @@ class LayerTerm(_message.Message):
     bitrate_bps: _builtins.int
     """The bitrate that it goes by, in bits per second: for BUDGET what there is for the subscriber in all."""
     detail: _builtins.str
-    """For POLICY the rule, for FOCUS the rank's name, for MANUAL who chose, for PUBLISHER why a layer is missing. May be empty."""
+    """For POLICY the rule, for FOCUS the rank's name, for MANUAL who chose, for PUBLISHER why a layer is missing, for NETWORK, CPU and
+    PUBLISHER_CAP why it is limited. May be empty.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it ends by itself. Absent: it does not."""

@@ -12,7 +12,11 @@ from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
 from track.v1 import publication_update_pb2 as track_dot_v1_dot_publication__update__pb2
 from track.v1 import pull_pb2 as track_dot_v1_dot_pull__pb2
 from track.v1 import push_pb2 as track_dot_v1_dot_push__pb2
+from track.v1 import quality_alert_pb2 as track_dot_v1_dot_quality__alert__pb2
 from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
+from track.v1 import quality_policy_pb2 as track_dot_v1_dot_quality__policy__pb2
+from track.v1 import quality_recording_pb2 as track_dot_v1_dot_quality__recording__pb2
+from track.v1 import quality_stats_pb2 as track_dot_v1_dot_quality__stats__pb2
 from track.v1 import server_info_pb2 as track_dot_v1_dot_server__info__pb2
 from track.v1 import subscription_pb2 as track_dot_v1_dot_subscription__pb2
 from track.v1 import subscription_permission_pb2 as track_dot_v1_dot_subscription__permission__pb2
@@ -311,6 +315,56 @@ class TrackServiceStub:
                 '/track.v1.TrackService/ReportSubscriberState',
                 request_serializer=track_dot_v1_dot_subscription__pb2.ReportSubscriberStateRequest.SerializeToString,
                 response_deserializer=track_dot_v1_dot_subscription__pb2.ReportSubscriberStateResponse.FromString,
+                _registered_method=True)
+        self.ReportTrackStats = channel.stream_unary(
+                '/track.v1.TrackService/ReportTrackStats',
+                request_serializer=track_dot_v1_dot_quality__stats__pb2.ReportTrackStatsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__stats__pb2.ReportTrackStatsResponse.FromString,
+                _registered_method=True)
+        self.ListQualityReports = channel.unary_unary(
+                '/track.v1.TrackService/ListQualityReports',
+                request_serializer=track_dot_v1_dot_quality__pb2.ListQualityReportsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__pb2.ListQualityReportsResponse.FromString,
+                _registered_method=True)
+        self.RecordQualitySamples = channel.unary_stream(
+                '/track.v1.TrackService/RecordQualitySamples',
+                request_serializer=track_dot_v1_dot_quality__recording__pb2.RecordQualitySamplesRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__recording__pb2.RecordQualitySamplesResponse.FromString,
+                _registered_method=True)
+        self.ListQualityAlerts = channel.unary_unary(
+                '/track.v1.TrackService/ListQualityAlerts',
+                request_serializer=track_dot_v1_dot_quality__alert__pb2.ListQualityAlertsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__alert__pb2.ListQualityAlertsResponse.FromString,
+                _registered_method=True)
+        self.SetQualityPolicy = channel.unary_unary(
+                '/track.v1.TrackService/SetQualityPolicy',
+                request_serializer=track_dot_v1_dot_quality__policy__pb2.SetQualityPolicyRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__policy__pb2.SetQualityPolicyResponse.FromString,
+                _registered_method=True)
+        self.GetQualityPolicy = channel.unary_unary(
+                '/track.v1.TrackService/GetQualityPolicy',
+                request_serializer=track_dot_v1_dot_quality__policy__pb2.GetQualityPolicyRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__policy__pb2.GetQualityPolicyResponse.FromString,
+                _registered_method=True)
+        self.DeleteQualityPolicy = channel.unary_unary(
+                '/track.v1.TrackService/DeleteQualityPolicy',
+                request_serializer=track_dot_v1_dot_quality__policy__pb2.DeleteQualityPolicyRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__policy__pb2.DeleteQualityPolicyResponse.FromString,
+                _registered_method=True)
+        self.ListQualityPolicies = channel.unary_unary(
+                '/track.v1.TrackService/ListQualityPolicies',
+                request_serializer=track_dot_v1_dot_quality__policy__pb2.ListQualityPoliciesRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__policy__pb2.ListQualityPoliciesResponse.FromString,
+                _registered_method=True)
+        self.ApplyAdaptation = channel.unary_unary(
+                '/track.v1.TrackService/ApplyAdaptation',
+                request_serializer=track_dot_v1_dot_quality__policy__pb2.ApplyAdaptationRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__policy__pb2.ApplyAdaptationResponse.FromString,
+                _registered_method=True)
+        self.ListAdaptations = channel.unary_unary(
+                '/track.v1.TrackService/ListAdaptations',
+                request_serializer=track_dot_v1_dot_quality__policy__pb2.ListAdaptationsRequest.SerializeToString,
+                response_deserializer=track_dot_v1_dot_quality__policy__pb2.ListAdaptationsResponse.FromString,
                 _registered_method=True)
 
 
@@ -689,6 +743,76 @@ class TrackServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportTrackStats(self, request_iterator, context):
+        """Takes what a participant's client measured of what it sends and receives, for clients without a companion.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQualityReports(self, request, context):
+        """Lists the history of a room's quality, for plots.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordQualitySamples(self, request, context):
+        """Streams what is told of a room's quality, raw, so that it can be replayed: `track-server record`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQualityAlerts(self, request, context):
+        """Lists what is and was wrong with a room's tracks, and whose fault it is taken to be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetQualityPolicy(self, request, context):
+        """Sets what quality is asked for in a room, of a participant or of a track, and what may be done where it is missed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQualityPolicy(self, request, context):
+        """Shows a quality policy, and the one that holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteQualityPolicy(self, request, context):
+        """Removes a quality policy, and releases what it limited.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQualityPolicies(self, request, context):
+        """Lists the quality policies of a room.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyAdaptation(self, request, context):
+        """Adapts by hand: limits layers, switches video off, or restarts a track.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAdaptations(self, request, context):
+        """Lists what adaptation did in a room, and what came of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrackServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -951,6 +1075,56 @@ def add_TrackServiceServicer_to_server(servicer, server):
                     servicer.ReportSubscriberState,
                     request_deserializer=track_dot_v1_dot_subscription__pb2.ReportSubscriberStateRequest.FromString,
                     response_serializer=track_dot_v1_dot_subscription__pb2.ReportSubscriberStateResponse.SerializeToString,
+            ),
+            'ReportTrackStats': grpc.stream_unary_rpc_method_handler(
+                    servicer.ReportTrackStats,
+                    request_deserializer=track_dot_v1_dot_quality__stats__pb2.ReportTrackStatsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__stats__pb2.ReportTrackStatsResponse.SerializeToString,
+            ),
+            'ListQualityReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQualityReports,
+                    request_deserializer=track_dot_v1_dot_quality__pb2.ListQualityReportsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__pb2.ListQualityReportsResponse.SerializeToString,
+            ),
+            'RecordQualitySamples': grpc.unary_stream_rpc_method_handler(
+                    servicer.RecordQualitySamples,
+                    request_deserializer=track_dot_v1_dot_quality__recording__pb2.RecordQualitySamplesRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__recording__pb2.RecordQualitySamplesResponse.SerializeToString,
+            ),
+            'ListQualityAlerts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQualityAlerts,
+                    request_deserializer=track_dot_v1_dot_quality__alert__pb2.ListQualityAlertsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__alert__pb2.ListQualityAlertsResponse.SerializeToString,
+            ),
+            'SetQualityPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQualityPolicy,
+                    request_deserializer=track_dot_v1_dot_quality__policy__pb2.SetQualityPolicyRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__policy__pb2.SetQualityPolicyResponse.SerializeToString,
+            ),
+            'GetQualityPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQualityPolicy,
+                    request_deserializer=track_dot_v1_dot_quality__policy__pb2.GetQualityPolicyRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__policy__pb2.GetQualityPolicyResponse.SerializeToString,
+            ),
+            'DeleteQualityPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteQualityPolicy,
+                    request_deserializer=track_dot_v1_dot_quality__policy__pb2.DeleteQualityPolicyRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__policy__pb2.DeleteQualityPolicyResponse.SerializeToString,
+            ),
+            'ListQualityPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQualityPolicies,
+                    request_deserializer=track_dot_v1_dot_quality__policy__pb2.ListQualityPoliciesRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__policy__pb2.ListQualityPoliciesResponse.SerializeToString,
+            ),
+            'ApplyAdaptation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyAdaptation,
+                    request_deserializer=track_dot_v1_dot_quality__policy__pb2.ApplyAdaptationRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__policy__pb2.ApplyAdaptationResponse.SerializeToString,
+            ),
+            'ListAdaptations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAdaptations,
+                    request_deserializer=track_dot_v1_dot_quality__policy__pb2.ListAdaptationsRequest.FromString,
+                    response_serializer=track_dot_v1_dot_quality__policy__pb2.ListAdaptationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -2360,6 +2534,276 @@ class TrackService:
             '/track.v1.TrackService/ReportSubscriberState',
             track_dot_v1_dot_subscription__pb2.ReportSubscriberStateRequest.SerializeToString,
             track_dot_v1_dot_subscription__pb2.ReportSubscriberStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportTrackStats(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/track.v1.TrackService/ReportTrackStats',
+            track_dot_v1_dot_quality__stats__pb2.ReportTrackStatsRequest.SerializeToString,
+            track_dot_v1_dot_quality__stats__pb2.ReportTrackStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQualityReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListQualityReports',
+            track_dot_v1_dot_quality__pb2.ListQualityReportsRequest.SerializeToString,
+            track_dot_v1_dot_quality__pb2.ListQualityReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordQualitySamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/track.v1.TrackService/RecordQualitySamples',
+            track_dot_v1_dot_quality__recording__pb2.RecordQualitySamplesRequest.SerializeToString,
+            track_dot_v1_dot_quality__recording__pb2.RecordQualitySamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQualityAlerts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListQualityAlerts',
+            track_dot_v1_dot_quality__alert__pb2.ListQualityAlertsRequest.SerializeToString,
+            track_dot_v1_dot_quality__alert__pb2.ListQualityAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQualityPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/SetQualityPolicy',
+            track_dot_v1_dot_quality__policy__pb2.SetQualityPolicyRequest.SerializeToString,
+            track_dot_v1_dot_quality__policy__pb2.SetQualityPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQualityPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/GetQualityPolicy',
+            track_dot_v1_dot_quality__policy__pb2.GetQualityPolicyRequest.SerializeToString,
+            track_dot_v1_dot_quality__policy__pb2.GetQualityPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteQualityPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/DeleteQualityPolicy',
+            track_dot_v1_dot_quality__policy__pb2.DeleteQualityPolicyRequest.SerializeToString,
+            track_dot_v1_dot_quality__policy__pb2.DeleteQualityPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQualityPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListQualityPolicies',
+            track_dot_v1_dot_quality__policy__pb2.ListQualityPoliciesRequest.SerializeToString,
+            track_dot_v1_dot_quality__policy__pb2.ListQualityPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyAdaptation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ApplyAdaptation',
+            track_dot_v1_dot_quality__policy__pb2.ApplyAdaptationRequest.SerializeToString,
+            track_dot_v1_dot_quality__policy__pb2.ApplyAdaptationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAdaptations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/track.v1.TrackService/ListAdaptations',
+            track_dot_v1_dot_quality__policy__pb2.ListAdaptationsRequest.SerializeToString,
+            track_dot_v1_dot_quality__policy__pb2.ListAdaptationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,7 +14,11 @@ from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import publication_update_pb2 as _publication_update_pb2
 from track.v1 import pull_pb2 as _pull_pb2
 from track.v1 import push_pb2 as _push_pb2
+from track.v1 import quality_alert_pb2 as _quality_alert_pb2
 from track.v1 import quality_pb2 as _quality_pb2
+from track.v1 import quality_policy_pb2 as _quality_policy_pb2
+from track.v1 import quality_recording_pb2 as _quality_recording_pb2
+from track.v1 import quality_stats_pb2 as _quality_stats_pb2
 from track.v1 import server_info_pb2 as _server_info_pb2
 from track.v1 import subscription_pb2 as _subscription_pb2
 from track.v1 import subscription_permission_pb2 as _subscription_permission_pb2
@@ -164,6 +168,26 @@ class TrackServiceStub:
     """Clears a focus."""
     ReportSubscriberState: _grpc.UnaryUnaryMultiCallable[_subscription_pb2.ReportSubscriberStateRequest, _subscription_pb2.ReportSubscriberStateResponse]
     """Reports what only a subscriber's client sees: what it can decode, how it shows each video, its downlink, its load."""
+    ReportTrackStats: _grpc.StreamUnaryMultiCallable[_quality_stats_pb2.ReportTrackStatsRequest, _quality_stats_pb2.ReportTrackStatsResponse]
+    """Takes what a participant's client measured of what it sends and receives, for clients without a companion."""
+    ListQualityReports: _grpc.UnaryUnaryMultiCallable[_quality_pb2.ListQualityReportsRequest, _quality_pb2.ListQualityReportsResponse]
+    """Lists the history of a room's quality, for plots."""
+    RecordQualitySamples: _grpc.UnaryStreamMultiCallable[_quality_recording_pb2.RecordQualitySamplesRequest, _quality_recording_pb2.RecordQualitySamplesResponse]
+    """Streams what is told of a room's quality, raw, so that it can be replayed: `track-server record`."""
+    ListQualityAlerts: _grpc.UnaryUnaryMultiCallable[_quality_alert_pb2.ListQualityAlertsRequest, _quality_alert_pb2.ListQualityAlertsResponse]
+    """Lists what is and was wrong with a room's tracks, and whose fault it is taken to be."""
+    SetQualityPolicy: _grpc.UnaryUnaryMultiCallable[_quality_policy_pb2.SetQualityPolicyRequest, _quality_policy_pb2.SetQualityPolicyResponse]
+    """Sets what quality is asked for in a room, of a participant or of a track, and what may be done where it is missed."""
+    GetQualityPolicy: _grpc.UnaryUnaryMultiCallable[_quality_policy_pb2.GetQualityPolicyRequest, _quality_policy_pb2.GetQualityPolicyResponse]
+    """Shows a quality policy, and the one that holds."""
+    DeleteQualityPolicy: _grpc.UnaryUnaryMultiCallable[_quality_policy_pb2.DeleteQualityPolicyRequest, _quality_policy_pb2.DeleteQualityPolicyResponse]
+    """Removes a quality policy, and releases what it limited."""
+    ListQualityPolicies: _grpc.UnaryUnaryMultiCallable[_quality_policy_pb2.ListQualityPoliciesRequest, _quality_policy_pb2.ListQualityPoliciesResponse]
+    """Lists the quality policies of a room."""
+    ApplyAdaptation: _grpc.UnaryUnaryMultiCallable[_quality_policy_pb2.ApplyAdaptationRequest, _quality_policy_pb2.ApplyAdaptationResponse]
+    """Adapts by hand: limits layers, switches video off, or restarts a track."""
+    ListAdaptations: _grpc.UnaryUnaryMultiCallable[_quality_policy_pb2.ListAdaptationsRequest, _quality_policy_pb2.ListAdaptationsResponse]
+    """Lists what adaptation did in a room, and what came of it."""
 
 @_typing.type_check_only
 class TrackServiceAsyncStub(TrackServiceStub):
@@ -286,6 +310,26 @@ class TrackServiceAsyncStub(TrackServiceStub):
     """Clears a focus."""
     ReportSubscriberState: _aio.UnaryUnaryMultiCallable[_subscription_pb2.ReportSubscriberStateRequest, _subscription_pb2.ReportSubscriberStateResponse]  # type: ignore[assignment]
     """Reports what only a subscriber's client sees: what it can decode, how it shows each video, its downlink, its load."""
+    ReportTrackStats: _aio.StreamUnaryMultiCallable[_quality_stats_pb2.ReportTrackStatsRequest, _quality_stats_pb2.ReportTrackStatsResponse]  # type: ignore[assignment]
+    """Takes what a participant's client measured of what it sends and receives, for clients without a companion."""
+    ListQualityReports: _aio.UnaryUnaryMultiCallable[_quality_pb2.ListQualityReportsRequest, _quality_pb2.ListQualityReportsResponse]  # type: ignore[assignment]
+    """Lists the history of a room's quality, for plots."""
+    RecordQualitySamples: _aio.UnaryStreamMultiCallable[_quality_recording_pb2.RecordQualitySamplesRequest, _quality_recording_pb2.RecordQualitySamplesResponse]  # type: ignore[assignment]
+    """Streams what is told of a room's quality, raw, so that it can be replayed: `track-server record`."""
+    ListQualityAlerts: _aio.UnaryUnaryMultiCallable[_quality_alert_pb2.ListQualityAlertsRequest, _quality_alert_pb2.ListQualityAlertsResponse]  # type: ignore[assignment]
+    """Lists what is and was wrong with a room's tracks, and whose fault it is taken to be."""
+    SetQualityPolicy: _aio.UnaryUnaryMultiCallable[_quality_policy_pb2.SetQualityPolicyRequest, _quality_policy_pb2.SetQualityPolicyResponse]  # type: ignore[assignment]
+    """Sets what quality is asked for in a room, of a participant or of a track, and what may be done where it is missed."""
+    GetQualityPolicy: _aio.UnaryUnaryMultiCallable[_quality_policy_pb2.GetQualityPolicyRequest, _quality_policy_pb2.GetQualityPolicyResponse]  # type: ignore[assignment]
+    """Shows a quality policy, and the one that holds."""
+    DeleteQualityPolicy: _aio.UnaryUnaryMultiCallable[_quality_policy_pb2.DeleteQualityPolicyRequest, _quality_policy_pb2.DeleteQualityPolicyResponse]  # type: ignore[assignment]
+    """Removes a quality policy, and releases what it limited."""
+    ListQualityPolicies: _aio.UnaryUnaryMultiCallable[_quality_policy_pb2.ListQualityPoliciesRequest, _quality_policy_pb2.ListQualityPoliciesResponse]  # type: ignore[assignment]
+    """Lists the quality policies of a room."""
+    ApplyAdaptation: _aio.UnaryUnaryMultiCallable[_quality_policy_pb2.ApplyAdaptationRequest, _quality_policy_pb2.ApplyAdaptationResponse]  # type: ignore[assignment]
+    """Adapts by hand: limits layers, switches video off, or restarts a track."""
+    ListAdaptations: _aio.UnaryUnaryMultiCallable[_quality_policy_pb2.ListAdaptationsRequest, _quality_policy_pb2.ListAdaptationsResponse]  # type: ignore[assignment]
+    """Lists what adaptation did in a room, and what came of it."""
 
 class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages the audio, video and data tracks of LiveKit rooms. Callers authenticate with a LiveKit access token in the
@@ -717,5 +761,85 @@ class TrackServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_subscription_pb2.ReportSubscriberStateResponse, _abc.Awaitable[_subscription_pb2.ReportSubscriberStateResponse]]:
         """Reports what only a subscriber's client sees: what it can decode, how it shows each video, its downlink, its load."""
+
+    @_abc_1.abstractmethod
+    def ReportTrackStats(
+        self,
+        request_iterator: _MaybeAsyncIterator[_quality_stats_pb2.ReportTrackStatsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_stats_pb2.ReportTrackStatsResponse, _abc.Awaitable[_quality_stats_pb2.ReportTrackStatsResponse]]:
+        """Takes what a participant's client measured of what it sends and receives, for clients without a companion."""
+
+    @_abc_1.abstractmethod
+    def ListQualityReports(
+        self,
+        request: _quality_pb2.ListQualityReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_pb2.ListQualityReportsResponse, _abc.Awaitable[_quality_pb2.ListQualityReportsResponse]]:
+        """Lists the history of a room's quality, for plots."""
+
+    @_abc_1.abstractmethod
+    def RecordQualitySamples(
+        self,
+        request: _quality_recording_pb2.RecordQualitySamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_quality_recording_pb2.RecordQualitySamplesResponse], _abc.AsyncIterator[_quality_recording_pb2.RecordQualitySamplesResponse]]:
+        """Streams what is told of a room's quality, raw, so that it can be replayed: `track-server record`."""
+
+    @_abc_1.abstractmethod
+    def ListQualityAlerts(
+        self,
+        request: _quality_alert_pb2.ListQualityAlertsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_alert_pb2.ListQualityAlertsResponse, _abc.Awaitable[_quality_alert_pb2.ListQualityAlertsResponse]]:
+        """Lists what is and was wrong with a room's tracks, and whose fault it is taken to be."""
+
+    @_abc_1.abstractmethod
+    def SetQualityPolicy(
+        self,
+        request: _quality_policy_pb2.SetQualityPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_policy_pb2.SetQualityPolicyResponse, _abc.Awaitable[_quality_policy_pb2.SetQualityPolicyResponse]]:
+        """Sets what quality is asked for in a room, of a participant or of a track, and what may be done where it is missed."""
+
+    @_abc_1.abstractmethod
+    def GetQualityPolicy(
+        self,
+        request: _quality_policy_pb2.GetQualityPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_policy_pb2.GetQualityPolicyResponse, _abc.Awaitable[_quality_policy_pb2.GetQualityPolicyResponse]]:
+        """Shows a quality policy, and the one that holds."""
+
+    @_abc_1.abstractmethod
+    def DeleteQualityPolicy(
+        self,
+        request: _quality_policy_pb2.DeleteQualityPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_policy_pb2.DeleteQualityPolicyResponse, _abc.Awaitable[_quality_policy_pb2.DeleteQualityPolicyResponse]]:
+        """Removes a quality policy, and releases what it limited."""
+
+    @_abc_1.abstractmethod
+    def ListQualityPolicies(
+        self,
+        request: _quality_policy_pb2.ListQualityPoliciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_policy_pb2.ListQualityPoliciesResponse, _abc.Awaitable[_quality_policy_pb2.ListQualityPoliciesResponse]]:
+        """Lists the quality policies of a room."""
+
+    @_abc_1.abstractmethod
+    def ApplyAdaptation(
+        self,
+        request: _quality_policy_pb2.ApplyAdaptationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_policy_pb2.ApplyAdaptationResponse, _abc.Awaitable[_quality_policy_pb2.ApplyAdaptationResponse]]:
+        """Adapts by hand: limits layers, switches video off, or restarts a track."""
+
+    @_abc_1.abstractmethod
+    def ListAdaptations(
+        self,
+        request: _quality_policy_pb2.ListAdaptationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_policy_pb2.ListAdaptationsResponse, _abc.Awaitable[_quality_policy_pb2.ListAdaptationsResponse]]:
+        """Lists what adaptation did in a room, and what came of it."""
 
 def add_TrackServiceServicer_to_server(servicer: TrackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

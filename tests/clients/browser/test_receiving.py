@@ -55,7 +55,9 @@ async def test_a_hosted_video_is_decoded_in_its_size_and_rate_with_the_clock_of_
     (stream,) = one.streams
     assert (one.track_sid, one.sent) == (sid, False)
     assert min(stream.frames, stream.frame_width, stream.frame_height) > 0
-    assert not stream.HasField("rtt_ms")
+    assert stream.HasField("last_packet_time")
+    # What only sound has.
+    assert not stream.HasField("concealed_samples")
     assert (await alice.page.screenshot()).startswith(b"\x89PNG")
 
 

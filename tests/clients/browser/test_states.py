@@ -9,7 +9,7 @@ from tests.clients.browser.chromium import Chromium
 from tests.clients.browser.test_receiving import hosted, width_is
 from tests.clients.service import Service
 from tests.livekit_process import LiveKitProcess
-from tests.states import Hearing, hearing
+from tests.states import OWNER, Hearing, hearing
 from tests.track_process import Client
 from track.control.v1 import control_pb2 as control
 from track.v1 import track_pb2
@@ -58,7 +58,7 @@ async def test_a_page_reports_how_it_shows_a_video_whenever_that_changes(
         await alice.page.call("style")  # is removed
         await heard.until(lambda: not heard.viewport("alice", sid).visible)
         # Who is attended no more is told to be silent, and nothing is known of it.
-        heard.attendance.unfollow(room, dismiss=True)
+        heard.attendance.unfollow(OWNER, room)
         assert heard.states.of(room, "alice") is None
 
 

@@ -78,6 +78,17 @@ async def test_both_flags_are_two_calls_in_two_windows_the_unsubscribing_first(
     assert way.calls[1][-1] - way.calls[0][-1] >= 0.9 * WINDOW_S
 
 
+async def test_no_call_is_made_before_what_comes_within_fifty_milliseconds_is_gathered(
+    asking: Asking, way: Subscriptions
+) -> None:
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(ask(asking, "TR_1"), ask(asking, "TR_2", subscribe=False))
+    first, second = (call[-1] for call in way.calls)
+    # A loop's timer may come a little early, by the clock's grain.
+    assert first - began >= 0.045
+    assert second - first >= 0.045
+
+
 async def test_subscribers_do_not_wait_for_one_another(asking: Asking, way: Subscriptions) -> None:
     await asyncio.gather(*(ask(asking, "TR_1", who=f"guest {number}") for number in range(50)))
     assert len(way.calls) == 50

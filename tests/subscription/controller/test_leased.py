@@ -43,10 +43,10 @@ class Attendance:
     def __init__(self) -> None:
         self.followed: set[str] = set()
 
-    def follow(self, live: LiveRoom) -> None:
+    def follow(self, _: object, live: LiveRoom) -> None:
         self.followed.add(live.name)
 
-    def unfollow(self, room: str, *, dismiss: bool) -> None:
+    def unfollow(self, _: object, room: str, *, dismiss: bool) -> None:
         assert dismiss or room not in self.followed
         self.followed.discard(room)
 

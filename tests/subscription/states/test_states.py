@@ -7,7 +7,7 @@ import pytest
 
 from tests.livekit_process import LiveKitProcess
 from tests.participants import participant
-from tests.states import hearing
+from tests.states import OWNER, hearing
 from track.v1 import event_pb2, track_pb2
 from track.v1.subscription_pb2 import SubscriberState
 from track_server.errors import CompanionMissing
@@ -49,7 +49,7 @@ async def test_a_room_is_watched_while_something_is_known_of_it(livekit: LiveKit
             await heard.until(lambda: heard.states.has_companion(room, "alice") is False)
             assert heard.standing.wanted(room)
             # Nobody asks for companions any more: what an app has reported stays.
-            heard.attendance.unfollow(room, dismiss=True)
+            heard.attendance.unfollow(OWNER, room)
             assert heard.of("alice").cpu_load == 0.5
             assert heard.states.has_companion(room, "alice") is None
         async with asyncio.timeout(45):

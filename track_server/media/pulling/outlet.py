@@ -2,6 +2,7 @@
 
 import asyncio
 
+from track.media.v1.media_service_pb2 import PullSessionStats
 from track.v1 import error_pb2, pull_pb2
 from track_server.localwire import header
 from track_server.media.pulling.response import Response
@@ -46,6 +47,10 @@ class Outlet:
         """Says what became of the frames, unless the caller does not read."""
         if self.open:
             self._write(Kind.NOTE, pull_pb2.PullMediaResponse(stats=self.stats).SerializeToString())
+
+    def measured(self, stats: PullSessionStats) -> None:
+        """Says what is received; it is for the server, and none of the caller's."""
+        self._write(Kind.STATS, stats.SerializeToString())
 
     def ended(self, reason: pull_pb2.PullEndReason.ValueType) -> None:
         """Says the last word: it is over as it should be."""

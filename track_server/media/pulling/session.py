@@ -17,8 +17,10 @@ from track_server import errors
 from track_server.localwire import HELLO, header, read_message
 from track_server.media.inputs.tone import SAMPLE_RATE
 from track_server.media.joins import Joins
+from track_server.media.measuring import Measuring
 from track_server.media.pulling.containers import MIME_TYPES
 from track_server.media.pulling.keychecking import KeyCheck, room_options
+from track_server.media.pulling.measuring import Received
 from track_server.media.pulling.outlet import Outlet
 from track_server.media.pulling.pipeline import Pipeline
 from track_server.media.pulling.subscribing import Subscribing
@@ -56,6 +58,7 @@ class PullSession:
         self._desired = PullDesired()
         self._pipeline: Pipeline | None = None
         self._subscribing: Subscribing | None = None
+        self._received = Received(lambda: self._subscribing.tracks() if self._subscribing is not None else [])
         self._log = log.bind(session_id=ticket.session_id)
 
     def sign_with(self, api_key: str, api_secret: str) -> None:
@@ -102,10 +105,18 @@ class PullSession:
             return
         desired = self._desired = PullDesired.FromString(payload)
         outlet.stats.CopyFrom(desired.stats)
+
+        async def measure() -> None:
+            found = await self._received.read()
+            if found.tracks:
+                outlet.measured(found)
+
+        measuring = Measuring(measure)
         tasks = {
             asyncio.create_task(self._pull(desired, outlet), name="pull"),
-            asyncio.create_task(self._listen(reader, outlet), name="pull-server"),
+            asyncio.create_task(self._listen(reader, outlet, measuring), name="pull-server"),
             asyncio.create_task(self._stopped.wait(), name="pull-stop"),
+            asyncio.create_task(measuring.run(), name="pull-stats"),
         }
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -182,7 +193,7 @@ class PullSession:
         room.on("disconnected", lambda _: pipeline.leave())
         room.on("e2ee_state_changed", lambda _, state: check.changed(state))
 
-    async def _listen(self, reader: asyncio.StreamReader, outlet: Outlet) -> None:
+    async def _listen(self, reader: asyncio.StreamReader, outlet: Outlet, measuring: Measuring) -> None:
         """Does what the server says, until it is gone."""
         with contextlib.suppress(OSError, struct.error, asyncio.IncompleteReadError):
             while True:
@@ -194,6 +205,8 @@ class PullSession:
                             self._subscribing.want(self._desired)
                     case Kind.CREDIT:
                         outlet.freed(number)
+                    case Kind.MEASURE:
+                        measuring.want(number / 1e6)
                     case Kind.FINISH if self._pipeline is not None:
                         self._pipeline.finish(PullEnded.FromString(payload).reason)
                     case _:

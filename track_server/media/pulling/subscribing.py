@@ -141,6 +141,11 @@ class Subscribing:
         """Whether payloads of a data track are waited for, and none has come."""
         return self._main in self._data_tracks and self._main in self._waiting
 
+    def tracks(self) -> list[rtc.Track]:
+        """Those of which media are read."""
+        found = [publication.track for publication in self._publications() if publication.sid in self._readers]
+        return [track for track in found if track is not None]
+
     def _choose(self, publication: rtc.RemoteTrackPublication) -> None:
         """Has LiveKit send the layer that is wanted. Of a video with one layer there is nothing to choose."""
         quality = _QUALITIES.get(self._quality)

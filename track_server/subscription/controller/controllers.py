@@ -26,8 +26,8 @@ __all__ = ["Controllers", "PairState"]
 
 
 class Controllers(Closing):
-    """Owner of them, `async with`: a room has one while a policy, a focus, a choice, a limit or a call's report
-    concerns it, and until what was taken away there is given back.
+    """Owner of them, `async with`: a room has one while a policy, a focus, a choice, a limit (or who may set one) or a
+    call's report concerns it, and until what was taken away there is given back.
 
     ``happened`` listens to Rooms, ``watched`` and ``missed`` to Standing, ``looked`` to Subscriptions.
     """
@@ -65,6 +65,12 @@ class Controllers(Closing):
         controller. Never waits."""
         controller = self._controllers.get(room)
         return controller.state(identity, track_sid) if controller is not None else None
+
+    def off(self, room: str, identity: str, track_sid: str) -> bool | None:
+        """Whether it is decided that the subscriber gets no media of that video; None where nothing is. Cheaper than
+        ``state``; never waits."""
+        controller = self._controllers.get(room)
+        return controller.off(identity, track_sid) if controller is not None else None
 
     async def settle(self, room: str, pairs: Collection[tuple[str, str]], deadline: Deadline) -> None:
         """Returns once what is decided for those pairs (identity, track SID) is asked for and, as far as anybody can
@@ -106,6 +112,22 @@ class Controllers(Closing):
         alone: the owner sets it again after a restart. Never waits. Raises ValueError for another kind."""
         self._means.limits.put(owner, room, identity, track_sid, term)
         self.kick(room, identity)
+
+    def want(self, owner: str, room: str) -> None:
+        """``owner`` is to be able to limit something there: the room has a controller from now on, over all its lives,
+        which learns what its clients can do. Never waits."""
+        self._means.limits.want(owner, room)
+        self.kick(room)
+
+    def release(self, owner: str, room: str) -> None:
+        """``owner`` wants it no more. Never waits."""
+        self._means.limits.release(owner, room)
+        self.kick(room)
+
+    def acting(self, room: str) -> bool:
+        """Whether it is this server that decides in the room: it has a controller and the lease."""
+        controller = self._controllers.get(room)
+        return controller is not None and controller.acting
 
     # What is told to it.
 
@@ -165,7 +187,8 @@ class Controllers(Closing):
     # The rooms.
 
     def _concerned(self, room: str) -> bool:
-        return self._means.concerns(room) or self._means.takings.concerns(room)
+        means = self._means
+        return means.concerns(room) or means.takings.concerns(room) or means.limits.wanted(room)
 
     def _moved(self, controller: RoomController) -> None:
         """Something came about in the room: there may be nothing to do any more."""

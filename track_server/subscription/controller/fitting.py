@@ -76,6 +76,11 @@ class Fit:
         return OFF if layer is None else layer.quality
 
     @property
+    def off(self) -> bool:
+        """Whether there is no media of it."""
+        return self.quality == OFF
+
+    @property
     def limiting(self) -> "LayerTermKind.ValueType":
         """The term that limits it."""
         if self.budget is not None and self.quality < self.ceiling.quality:

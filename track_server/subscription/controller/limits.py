@@ -35,6 +35,19 @@ class Limits:
     def __init__(self) -> None:
         self._rooms: dict[str, dict[_Place, dict[str, Term]]] = {}
         """The terms by owner."""
+        self._wants: dict[str, set[str]] = {}
+        """Who wants to set some, by room: over all its lives."""
+
+    def want(self, owner: str, room: str) -> None:
+        """``owner`` is to be able to set some in the room from now on."""
+        self._wants.setdefault(room, set()).add(owner)
+
+    def release(self, owner: str, room: str) -> None:
+        """``owner`` no longer."""
+        owners = self._wants.get(room, set())
+        owners.discard(owner)
+        if not owners:
+            self._wants.pop(room, None)
 
     def put(self, owner: str, room: str, identity: str, track_sid: str, term: LayerTerm | None) -> None:
         """``owner`` limits by that term, in the place of the one that it set there before; None: no more.
@@ -68,6 +81,10 @@ class Limits:
     def concerns(self, room: str) -> bool:
         """Whether there are any in the room."""
         return room in self._rooms
+
+    def wanted(self, room: str) -> bool:
+        """Whether anybody is to be able to set some there."""
+        return room in self._wants
 
     def forget(self, room: str) -> None:
         """The room is gone."""

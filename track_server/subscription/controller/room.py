@@ -60,7 +60,7 @@ class RoomController(Closing):
         self._closed = True
         self.live.log.wake()
         self._means.subscriptions.release(self)
-        self._means.attendance.unfollow(self.live.name, dismiss=self.acting)
+        self._means.attendance.unfollow(self, self.live.name, dismiss=self.acting)
         await self._tasks.aclose()
         for subscriber in [*self._subscribers.values(), *self._leaving]:
             await subscriber.aclose()
@@ -172,8 +172,11 @@ class RoomController(Closing):
 
     def state(self, identity: str, track_sid: str) -> PairState | None:
         """How it stands with that pair."""
-        subscriber = self._subscribers.get(identity)
-        return subscriber.state(track_sid) if subscriber is not None else None
+        return found.state(track_sid) if (found := self._subscribers.get(identity)) is not None else None
+
+    def off(self, identity: str, track_sid: str) -> bool | None:
+        """See Controllers."""
+        return found.off(track_sid) if (found := self._subscribers.get(identity)) is not None else None
 
     async def settle(self, pairs: Collection[tuple[str, str]], deadline: Deadline) -> None:
         """See Controllers."""
@@ -267,14 +270,14 @@ class RoomController(Closing):
                     self._wake()
                 return
             log.warning("lease_lost", room=room)
-            means.attendance.unfollow(room, dismiss=False)
+            means.attendance.unfollow(self, room, dismiss=False)
         lease = await means.leases.take(room, LEASE, LEASE_S)
         if lease is None:
             return
         await means.takings.reload(room)
         self._lease = lease
         # A companion reports to one server: to the one that decides.
-        means.attendance.follow(self.live)
+        means.attendance.follow(self, self.live)
         self._begin_subscribers()
 
     def _wake(self) -> None:

@@ -255,6 +255,11 @@ class Subscriber(Closing):
             problem=problem.problem() if problem is not None else None,
         )
 
+    def off(self, track_sid: str) -> bool | None:
+        """Whether that video's layer is none; None where nothing is decided of it."""
+        fit = self._fitting.of(track_sid)
+        return fit.off if fit is not None else None
+
     def settled(self, track_sid: str) -> bool:
         """Whether all is decided and carried out about that track, and seen as far as anybody sees it."""
         if not self.decided(track_sid) or not self._subscribing.settled(track_sid):

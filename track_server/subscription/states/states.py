@@ -135,6 +135,12 @@ class SubscriberStates(Closing):
         known = self._current(room, identity)
         return known.received if known is not None else _NOTHING
 
+    def paused(self, room: str, identity: str, track_sid: str) -> bool:
+        """Whether its livekit-client has told that adaptiveStream pauses the track."""
+        known = self._current(room, identity)
+        shown = known.viewports.get(track_sid) if known is not None else None
+        return shown is not None and shown.HasField("adaptive_width") and shown.adaptive_width == 0
+
     def concerns(self, room: str) -> bool:
         """Whether anything is known in the room that came by a call, so that it is to count."""
         return any(known.counts for known in self._known.get(room, {}).values())

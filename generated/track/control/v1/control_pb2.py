@@ -27,12 +27,12 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
 from track.v1 import publication_update_pb2 as track_dot_v1_dot_publication__update__pb2
-from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
+from track.v1 import quality_stats_pb2 as track_dot_v1_dot_quality__stats__pb2
 from track.v1 import subscription_pb2 as track_dot_v1_dot_subscription__pb2
 from track.v1 import track_pb2 as track_dot_v1_dot_track__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrack/control/v1/control.proto\x12\x10track.control.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atrack/v1/publication.proto\x1a!track/v1/publication_update.proto\x1a\x16track/v1/quality.proto\x1a\x1btrack/v1/subscription.proto\x1a\x14track/v1/track.proto\"C\n\rSignedCommand\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xc9\x05\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04room\x18\x02 \x01(\t\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12\x17\n\x0fparticipant_sid\x18\x04 \x01(\t\x12.\n\nissue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07publish\x18\n \x01(\x0b\x32\x19.track.control.v1.PublishH\x00\x12\x30\n\tunpublish\x18\x0b \x01(\x0b\x32\x1b.track.control.v1.UnpublishH\x00\x12*\n\x06update\x18\x0c \x01(\x0b\x32\x18.track.control.v1.UpdateH\x00\x12/\n\tset_muted\x18\r \x01(\x0b\x32\x1a.track.control.v1.SetMutedH\x00\x12\x35\n\x0cset_received\x18\x0e \x01(\x0b\x32\x1d.track.control.v1.SetReceivedH\x00\x12/\n\tget_stats\x18\x0f \x01(\x0b\x32\x1a.track.control.v1.GetStatsH\x00\x12,\n\x07restart\x18\x10 \x01(\x0b\x32\x19.track.control.v1.RestartH\x00\x12=\n\x10get_capabilities\x18\x11 \x01(\x0b\x32!.track.control.v1.GetCapabilitiesH\x00\x12\x31\n\nget_result\x18\x12 \x01(\x0b\x32\x1b.track.control.v1.GetResultH\x00\x12\x35\n\x0creport_state\x18\x13 \x01(\x0b\x32\x1d.track.control.v1.ReportStateH\x00\x42\x08\n\x06\x61\x63tion\"k\n\x07Publish\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.track.v1.PublicationSpec\x12\r\n\x05muted\x18\x03 \x01(\x08\x12\x10\n\x08restored\x18\x04 \x01(\x08\"6\n\tUnpublish\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\x16\n\x0epublication_id\x18\x02 \x01(\t\"G\n\x06Update\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12*\n\x07publish\x18\x02 \x01(\x0b\x32\x19.track.control.v1.Publish\",\n\x08SetMuted\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\r\n\x05muted\x18\x02 \x01(\x08\"A\n\x0bSetReceived\x12\x32\n\x06tracks\x18\x01 \x03(\x0b\x32\".track.control.v1.ReceivedSettings\"\xd0\x02\n\x10ReceivedSettings\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\x17\n\nsubscribed\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12,\n\x07quality\x18\x04 \x01(\x0e\x32\x16.track.v1.VideoQualityH\x02\x88\x01\x01\x12\x12\n\x05width\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x13\n\x06height\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x1e\n\x11\x66rames_per_second\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x15\n\x08priority\x18\x08 \x01(\x05H\x06\x88\x01\x01\x12\r\n\x05reset\x18\t \x01(\x08\x42\r\n\x0b_subscribedB\n\n\x08_enabledB\n\n\x08_qualityB\x08\n\x06_widthB\t\n\x07_heightB\x14\n\x12_frames_per_secondB\x0b\n\t_priority\"\x1e\n\x08GetStats\x12\x12\n\ntrack_sids\x18\x01 \x03(\t\"U\n\x07Restart\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12%\n\x05level\x18\x02 \x01(\x0e\x32\x16.track.v1.RestartLevel\x12\x10\n\x08graceful\x18\x03 \x01(\x08\"\x11\n\x0fGetCapabilities\"X\n\x0bReportState\x12\x1c\n\x14\x64\x65stination_identity\x18\x01 \x01(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"u\n\x0bStateReport\x12(\n\x05state\x18\x01 \x01(\x0b\x32\x19.track.v1.SubscriberState\x12<\n\x08received\x18\x02 \x03(\x0b\x32\x1f.track.control.v1.ReceivedVideoB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"\xfe\x01\n\rReceivedVideo\x12\x32\n\ttrack_sid\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^TR_[A-Za-z0-9_-]{1,60}$\x12\x12\n\nsubscribed\x18\x02 \x01(\x08\x12\x1f\n\x05width\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x01H\x00\x88\x01\x01\x12 \n\x06height\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x01H\x01\x88\x01\x01\x12\x37\n\x11\x66rames_per_second\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00@\x8f@)\x00\x00\x00\x00\x00\x00\x00\x00H\x02\x88\x01\x01\x42\x08\n\x06_widthB\t\n\x07_heightB\x14\n\x12_frames_per_second\"\x1f\n\tGetResult\x12\x12\n\ncommand_id\x18\x01 \x01(\t\"\xaa\x01\n\x05Reply\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.track.control.v1.CommandStatus\x12\"\n\x07\x63onsent\x18\x03 \x01(\x0e\x32\x11.track.v1.Consent\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12(\n\x06result\x18\x05 \x01(\x0b\x32\x18.track.control.v1.Result\"\xb9\x01\n\x06Result\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\x13\n\x06gap_ms\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x31\n\x05stats\x18\x03 \x03(\x0b\x32\".track.control.v1.ClientTrackStats\x12\x34\n\x0c\x63\x61pabilities\x18\x04 \x01(\x0b\x32\x1e.track.control.v1.Capabilities\x12\x13\n\x0bunsupported\x18\x05 \x03(\tB\t\n\x07_gap_ms\"\x9b\x01\n\x10\x43lientTrackStats\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\x0c\n\x04sent\x18\x02 \x01(\x08\x12\x30\n\x0cmeasure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x07streams\x18\x04 \x03(\x0b\x32#.track.control.v1.ClientStreamStats\"\xac\x04\n\x11\x43lientStreamStats\x12\x0c\n\x04ssrc\x18\x01 \x01(\r\x12\x0b\n\x03rid\x18\x02 \x01(\t\x12\x14\n\x07packets\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\x05\x62ytes\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\x0cpackets_lost\x18\x05 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\tjitter_ms\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x13\n\x06rtt_ms\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x13\n\x06\x66rames\x18\x08 \x01(\x04H\x05\x88\x01\x01\x12\x1e\n\x11\x66rames_per_second\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x18\n\x0b\x66rame_width\x18\n \x01(\rH\x07\x88\x01\x01\x12\x19\n\x0c\x66rame_height\x18\x0b \x01(\rH\x08\x88\x01\x01\x12\x37\n\x12quality_limitation\x18\x0c \x01(\x0e\x32\x1b.track.v1.QualityLimitation\x12\x19\n\x0c\x66reeze_count\x18\r \x01(\rH\t\x88\x01\x01\x12\x39\n\x16total_freezes_duration\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationB\n\n\x08_packetsB\x08\n\x06_bytesB\x0f\n\r_packets_lostB\x0c\n\n_jitter_msB\t\n\x07_rtt_msB\t\n\x07_framesB\x14\n\x12_frames_per_secondB\x0e\n\x0c_frame_widthB\x0f\n\r_frame_heightB\x0f\n\r_freeze_count\"\xd2\x03\n\x0c\x43\x61pabilities\x12\x11\n\tcompanion\x18\x01 \x01(\t\x12\x0b\n\x03sdk\x18\x02 \x01(\t\x12\x13\n\x0bsend_codecs\x18\x03 \x03(\t\x12\x16\n\x0ereceive_codecs\x18\x04 \x03(\t\x12\x1d\n\x10max_decode_width\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x1e\n\x11max_decode_height\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x19\n\x0cscreen_width\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x1a\n\rscreen_height\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x1c\n\x0f\x61\x64\x61ptive_stream\x18\t \x01(\x08H\x04\x88\x01\x01\x12\x15\n\x08\x64ynacast\x18\n \x01(\x08H\x05\x88\x01\x01\x12\x0f\n\x07\x61\x63tions\x18\x0b \x03(\t\x12%\n\x07\x64\x65vices\x18\x0c \x03(\x0e\x32\x14.track.v1.DeviceKind\x12\x13\n\x0b\x61pp_sources\x18\r \x03(\t\x12\x0e\n\x06signed\x18\x0e \x01(\x08\x42\x13\n\x11_max_decode_widthB\x14\n\x12_max_decode_heightB\x0f\n\r_screen_widthB\x10\n\x0e_screen_heightB\x12\n\x10_adaptive_streamB\x0b\n\t_dynacast*\x87\x03\n\rCommandStatus\x12\x1e\n\x1a\x43OMMAND_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43OMMAND_STATUS_ACCEPTED\x10\x01\x12\x17\n\x13\x43OMMAND_STATUS_DONE\x10\x02\x12\x19\n\x15\x43OMMAND_STATUS_FAILED\x10\x03\x12\x1a\n\x16\x43OMMAND_STATUS_REFUSED\x10\x04\x12\x1c\n\x18\x43OMMAND_STATUS_NO_ANSWER\x10\x05\x12\x19\n\x15\x43OMMAND_STATUS_FORGED\x10\x06\x12\x1d\n\x19\x43OMMAND_STATUS_NOT_FOR_US\x10\x07\x12\x1a\n\x16\x43OMMAND_STATUS_EXPIRED\x10\x08\x12\x1b\n\x17\x43OMMAND_STATUS_REPLAYED\x10\t\x12\x1e\n\x1a\x43OMMAND_STATUS_UNSUPPORTED\x10\n\x12\x1c\n\x18\x43OMMAND_STATUS_NOT_FOUND\x10\x0b\x12\x1a\n\x16\x43OMMAND_STATUS_INVALID\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrack/control/v1/control.proto\x12\x10track.control.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atrack/v1/publication.proto\x1a!track/v1/publication_update.proto\x1a\x1ctrack/v1/quality_stats.proto\x1a\x1btrack/v1/subscription.proto\x1a\x14track/v1/track.proto\"C\n\rSignedCommand\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xc9\x05\n\x07\x43ommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12\x0c\n\x04room\x18\x02 \x01(\t\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12\x17\n\x0fparticipant_sid\x18\x04 \x01(\t\x12.\n\nissue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07publish\x18\n \x01(\x0b\x32\x19.track.control.v1.PublishH\x00\x12\x30\n\tunpublish\x18\x0b \x01(\x0b\x32\x1b.track.control.v1.UnpublishH\x00\x12*\n\x06update\x18\x0c \x01(\x0b\x32\x18.track.control.v1.UpdateH\x00\x12/\n\tset_muted\x18\r \x01(\x0b\x32\x1a.track.control.v1.SetMutedH\x00\x12\x35\n\x0cset_received\x18\x0e \x01(\x0b\x32\x1d.track.control.v1.SetReceivedH\x00\x12/\n\tget_stats\x18\x0f \x01(\x0b\x32\x1a.track.control.v1.GetStatsH\x00\x12,\n\x07restart\x18\x10 \x01(\x0b\x32\x19.track.control.v1.RestartH\x00\x12=\n\x10get_capabilities\x18\x11 \x01(\x0b\x32!.track.control.v1.GetCapabilitiesH\x00\x12\x31\n\nget_result\x18\x12 \x01(\x0b\x32\x1b.track.control.v1.GetResultH\x00\x12\x35\n\x0creport_state\x18\x13 \x01(\x0b\x32\x1d.track.control.v1.ReportStateH\x00\x42\x08\n\x06\x61\x63tion\"k\n\x07Publish\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.track.v1.PublicationSpec\x12\r\n\x05muted\x18\x03 \x01(\x08\x12\x10\n\x08restored\x18\x04 \x01(\x08\"6\n\tUnpublish\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\x16\n\x0epublication_id\x18\x02 \x01(\t\"G\n\x06Update\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12*\n\x07publish\x18\x02 \x01(\x0b\x32\x19.track.control.v1.Publish\",\n\x08SetMuted\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\r\n\x05muted\x18\x02 \x01(\x08\"A\n\x0bSetReceived\x12\x32\n\x06tracks\x18\x01 \x03(\x0b\x32\".track.control.v1.ReceivedSettings\"\xd0\x02\n\x10ReceivedSettings\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\x17\n\nsubscribed\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12,\n\x07quality\x18\x04 \x01(\x0e\x32\x16.track.v1.VideoQualityH\x02\x88\x01\x01\x12\x12\n\x05width\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x13\n\x06height\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x1e\n\x11\x66rames_per_second\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x15\n\x08priority\x18\x08 \x01(\x05H\x06\x88\x01\x01\x12\r\n\x05reset\x18\t \x01(\x08\x42\r\n\x0b_subscribedB\n\n\x08_enabledB\n\n\x08_qualityB\x08\n\x06_widthB\t\n\x07_heightB\x14\n\x12_frames_per_secondB\x0b\n\t_priority\"\x1e\n\x08GetStats\x12\x12\n\ntrack_sids\x18\x01 \x03(\t\"U\n\x07Restart\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12%\n\x05level\x18\x02 \x01(\x0e\x32\x16.track.v1.RestartLevel\x12\x10\n\x08graceful\x18\x03 \x01(\x08\"\x11\n\x0fGetCapabilities\"\x8b\x01\n\x0bReportState\x12\x1c\n\x14\x64\x65stination_identity\x18\x01 \x01(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0estats_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa5\x01\n\x0bStateReport\x12(\n\x05state\x18\x01 \x01(\x0b\x32\x19.track.v1.SubscriberState\x12<\n\x08received\x18\x02 \x03(\x0b\x32\x1f.track.control.v1.ReceivedVideoB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12.\n\x05stats\x18\x03 \x03(\x0b\x32\x14.track.v1.TrackStatsB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\"\xfe\x01\n\rReceivedVideo\x12\x32\n\ttrack_sid\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^TR_[A-Za-z0-9_-]{1,60}$\x12\x12\n\nsubscribed\x18\x02 \x01(\x08\x12\x1f\n\x05width\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x01H\x00\x88\x01\x01\x12 \n\x06height\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x01H\x01\x88\x01\x01\x12\x37\n\x11\x66rames_per_second\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00@\x8f@)\x00\x00\x00\x00\x00\x00\x00\x00H\x02\x88\x01\x01\x42\x08\n\x06_widthB\t\n\x07_heightB\x14\n\x12_frames_per_second\"\x1f\n\tGetResult\x12\x12\n\ncommand_id\x18\x01 \x01(\t\"\xaa\x01\n\x05Reply\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.track.control.v1.CommandStatus\x12\"\n\x07\x63onsent\x18\x03 \x01(\x0e\x32\x11.track.v1.Consent\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12(\n\x06result\x18\x05 \x01(\x0b\x32\x18.track.control.v1.Result\"\xab\x01\n\x06Result\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12\x13\n\x06gap_ms\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12#\n\x05stats\x18\x03 \x03(\x0b\x32\x14.track.v1.TrackStats\x12\x34\n\x0c\x63\x61pabilities\x18\x04 \x01(\x0b\x32\x1e.track.control.v1.Capabilities\x12\x13\n\x0bunsupported\x18\x05 \x03(\tB\t\n\x07_gap_ms\"\xd2\x03\n\x0c\x43\x61pabilities\x12\x11\n\tcompanion\x18\x01 \x01(\t\x12\x0b\n\x03sdk\x18\x02 \x01(\t\x12\x13\n\x0bsend_codecs\x18\x03 \x03(\t\x12\x16\n\x0ereceive_codecs\x18\x04 \x03(\t\x12\x1d\n\x10max_decode_width\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x1e\n\x11max_decode_height\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x19\n\x0cscreen_width\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x1a\n\rscreen_height\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x1c\n\x0f\x61\x64\x61ptive_stream\x18\t \x01(\x08H\x04\x88\x01\x01\x12\x15\n\x08\x64ynacast\x18\n \x01(\x08H\x05\x88\x01\x01\x12\x0f\n\x07\x61\x63tions\x18\x0b \x03(\t\x12%\n\x07\x64\x65vices\x18\x0c \x03(\x0e\x32\x14.track.v1.DeviceKind\x12\x13\n\x0b\x61pp_sources\x18\r \x03(\t\x12\x0e\n\x06signed\x18\x0e \x01(\x08\x42\x13\n\x11_max_decode_widthB\x14\n\x12_max_decode_heightB\x0f\n\r_screen_widthB\x10\n\x0e_screen_heightB\x12\n\x10_adaptive_streamB\x0b\n\t_dynacast*\x87\x03\n\rCommandStatus\x12\x1e\n\x1a\x43OMMAND_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43OMMAND_STATUS_ACCEPTED\x10\x01\x12\x17\n\x13\x43OMMAND_STATUS_DONE\x10\x02\x12\x19\n\x15\x43OMMAND_STATUS_FAILED\x10\x03\x12\x1a\n\x16\x43OMMAND_STATUS_REFUSED\x10\x04\x12\x1c\n\x18\x43OMMAND_STATUS_NO_ANSWER\x10\x05\x12\x19\n\x15\x43OMMAND_STATUS_FORGED\x10\x06\x12\x1d\n\x19\x43OMMAND_STATUS_NOT_FOR_US\x10\x07\x12\x1a\n\x16\x43OMMAND_STATUS_EXPIRED\x10\x08\x12\x1b\n\x17\x43OMMAND_STATUS_REPLAYED\x10\t\x12\x1e\n\x1a\x43OMMAND_STATUS_UNSUPPORTED\x10\n\x12\x1c\n\x18\x43OMMAND_STATUS_NOT_FOUND\x10\x0b\x12\x1a\n\x16\x43OMMAND_STATUS_INVALID\x10\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STATEREPORT'].fields_by_name['received']._loaded_options = None
   _globals['_STATEREPORT'].fields_by_name['received']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_STATEREPORT'].fields_by_name['stats']._loaded_options = None
+  _globals['_STATEREPORT'].fields_by_name['stats']._serialized_options = b'\272H\006\222\001\003\020\310\001'
   _globals['_RECEIVEDVIDEO'].fields_by_name['track_sid']._loaded_options = None
   _globals['_RECEIVEDVIDEO'].fields_by_name['track_sid']._serialized_options = b'\272H\034r\0322\030^TR_[A-Za-z0-9_-]{1,60}$'
   _globals['_RECEIVEDVIDEO'].fields_by_name['width']._loaded_options = None
@@ -49,46 +51,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIVEDVIDEO'].fields_by_name['height']._serialized_options = b'\272H\010\032\006\030\200\200\001(\001'
   _globals['_RECEIVEDVIDEO'].fields_by_name['frames_per_second']._loaded_options = None
   _globals['_RECEIVEDVIDEO'].fields_by_name['frames_per_second']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000@\217@)\000\000\000\000\000\000\000\000'
-  _globals['_COMMANDSTATUS']._serialized_start=3944
-  _globals['_COMMANDSTATUS']._serialized_end=4335
-  _globals['_SIGNEDCOMMAND']._serialized_start=284
-  _globals['_SIGNEDCOMMAND']._serialized_end=351
-  _globals['_COMMAND']._serialized_start=354
-  _globals['_COMMAND']._serialized_end=1067
-  _globals['_PUBLISH']._serialized_start=1069
-  _globals['_PUBLISH']._serialized_end=1176
-  _globals['_UNPUBLISH']._serialized_start=1178
-  _globals['_UNPUBLISH']._serialized_end=1232
-  _globals['_UPDATE']._serialized_start=1234
-  _globals['_UPDATE']._serialized_end=1305
-  _globals['_SETMUTED']._serialized_start=1307
-  _globals['_SETMUTED']._serialized_end=1351
-  _globals['_SETRECEIVED']._serialized_start=1353
-  _globals['_SETRECEIVED']._serialized_end=1418
-  _globals['_RECEIVEDSETTINGS']._serialized_start=1421
-  _globals['_RECEIVEDSETTINGS']._serialized_end=1757
-  _globals['_GETSTATS']._serialized_start=1759
-  _globals['_GETSTATS']._serialized_end=1789
-  _globals['_RESTART']._serialized_start=1791
-  _globals['_RESTART']._serialized_end=1876
-  _globals['_GETCAPABILITIES']._serialized_start=1878
-  _globals['_GETCAPABILITIES']._serialized_end=1895
-  _globals['_REPORTSTATE']._serialized_start=1897
-  _globals['_REPORTSTATE']._serialized_end=1985
-  _globals['_STATEREPORT']._serialized_start=1987
-  _globals['_STATEREPORT']._serialized_end=2104
-  _globals['_RECEIVEDVIDEO']._serialized_start=2107
-  _globals['_RECEIVEDVIDEO']._serialized_end=2361
-  _globals['_GETRESULT']._serialized_start=2363
-  _globals['_GETRESULT']._serialized_end=2394
-  _globals['_REPLY']._serialized_start=2397
-  _globals['_REPLY']._serialized_end=2567
-  _globals['_RESULT']._serialized_start=2570
-  _globals['_RESULT']._serialized_end=2755
-  _globals['_CLIENTTRACKSTATS']._serialized_start=2758
-  _globals['_CLIENTTRACKSTATS']._serialized_end=2913
-  _globals['_CLIENTSTREAMSTATS']._serialized_start=2916
-  _globals['_CLIENTSTREAMSTATS']._serialized_end=3472
-  _globals['_CAPABILITIES']._serialized_start=3475
-  _globals['_CAPABILITIES']._serialized_end=3941
+  _globals['_COMMANDSTATUS']._serialized_start=3320
+  _globals['_COMMANDSTATUS']._serialized_end=3711
+  _globals['_SIGNEDCOMMAND']._serialized_start=290
+  _globals['_SIGNEDCOMMAND']._serialized_end=357
+  _globals['_COMMAND']._serialized_start=360
+  _globals['_COMMAND']._serialized_end=1073
+  _globals['_PUBLISH']._serialized_start=1075
+  _globals['_PUBLISH']._serialized_end=1182
+  _globals['_UNPUBLISH']._serialized_start=1184
+  _globals['_UNPUBLISH']._serialized_end=1238
+  _globals['_UPDATE']._serialized_start=1240
+  _globals['_UPDATE']._serialized_end=1311
+  _globals['_SETMUTED']._serialized_start=1313
+  _globals['_SETMUTED']._serialized_end=1357
+  _globals['_SETRECEIVED']._serialized_start=1359
+  _globals['_SETRECEIVED']._serialized_end=1424
+  _globals['_RECEIVEDSETTINGS']._serialized_start=1427
+  _globals['_RECEIVEDSETTINGS']._serialized_end=1763
+  _globals['_GETSTATS']._serialized_start=1765
+  _globals['_GETSTATS']._serialized_end=1795
+  _globals['_RESTART']._serialized_start=1797
+  _globals['_RESTART']._serialized_end=1882
+  _globals['_GETCAPABILITIES']._serialized_start=1884
+  _globals['_GETCAPABILITIES']._serialized_end=1901
+  _globals['_REPORTSTATE']._serialized_start=1904
+  _globals['_REPORTSTATE']._serialized_end=2043
+  _globals['_STATEREPORT']._serialized_start=2046
+  _globals['_STATEREPORT']._serialized_end=2211
+  _globals['_RECEIVEDVIDEO']._serialized_start=2214
+  _globals['_RECEIVEDVIDEO']._serialized_end=2468
+  _globals['_GETRESULT']._serialized_start=2470
+  _globals['_GETRESULT']._serialized_end=2501
+  _globals['_REPLY']._serialized_start=2504
+  _globals['_REPLY']._serialized_end=2674
+  _globals['_RESULT']._serialized_start=2677
+  _globals['_RESULT']._serialized_end=2848
+  _globals['_CAPABILITIES']._serialized_start=2851
+  _globals['_CAPABILITIES']._serialized_end=3317
 # @@protoc_insertion_point(module_scope)

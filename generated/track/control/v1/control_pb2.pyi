@@ -15,7 +15,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import publication_update_pb2 as _publication_update_pb2
-from track.v1 import quality_pb2 as _quality_pb2
+from track.v1 import quality_stats_pb2 as _quality_stats_pb2
 from track.v1 import subscription_pb2 as _subscription_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
@@ -544,21 +544,29 @@ class ReportState(_message.Message):
 
     DESTINATION_IDENTITY_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
+    STATS_INTERVAL_FIELD_NUMBER: _builtins.int
     destination_identity: _builtins.str
     """Identity of who it goes to. Empty: report no more."""
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
         """How often at least, 1 s to 60 s."""
 
+    @_builtins.property
+    def stats_interval(self) -> _duration_pb2.Duration:
+        """How often statistics of what it sends and receives come along, 1 s to 60 s; less often where they are more than 16 KB a
+        second. Default: not at all.
+        """
+
     def __init__(
         self,
         *,
         destination_identity: _builtins.str = ...,
         interval: _duration_pb2.Duration | None = ...,
+        stats_interval: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "stats_interval", b"stats_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_identity", b"destination_identity", "interval", b"interval"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_identity", b"destination_identity", "interval", b"interval", "stats_interval", b"stats_interval"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -574,6 +582,7 @@ class StateReport(_message.Message):
 
     STATE_FIELD_NUMBER: _builtins.int
     RECEIVED_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def state(self) -> _subscription_pb2.SubscriberState:
         """What is known now, whole or a part of it."""
@@ -582,15 +591,20 @@ class StateReport(_message.Message):
     def received(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceivedVideo]:
         """What is received now, of each video: the pictures' size and rate. Videos that are not named stay as they were."""
 
+    @_builtins.property
+    def stats(self) -> _containers.RepeatedCompositeFieldContainer[_quality_stats_pb2.TrackStats]:
+        """Statistics, where `stats_interval` asks for them. Each track's are whole; those of many tracks travel in several messages."""
+
     def __init__(
         self,
         *,
         state: _subscription_pb2.SubscriberState | None = ...,
         received: _abc.Iterable[Global___ReceivedVideo] | None = ...,
+        stats: _abc.Iterable[_quality_stats_pb2.TrackStats] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["received", b"received", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received", b"received", "state", b"state", "stats", b"stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -723,7 +737,7 @@ class Result(_message.Message):
     gap_ms: _builtins.float
     """Restart and Update of one's own: for how long no frame was sent, in milliseconds. Absent where it was not measured."""
     @_builtins.property
-    def stats(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClientTrackStats]:
+    def stats(self) -> _containers.RepeatedCompositeFieldContainer[_quality_stats_pb2.TrackStats]:
         """GetStats."""
 
     @_builtins.property
@@ -741,7 +755,7 @@ class Result(_message.Message):
         *,
         track_sid: _builtins.str = ...,
         gap_ms: _builtins.float | None = ...,
-        stats: _abc.Iterable[Global___ClientTrackStats] | None = ...,
+        stats: _abc.Iterable[_quality_stats_pb2.TrackStats] | None = ...,
         capabilities: Global___Capabilities | None = ...,
         unsupported: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
@@ -754,159 +768,6 @@ class Result(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gap_ms) -> _WhichOneofReturnType__gap_ms | None: ...
 
 Global___Result: _TypeAlias = Result  # noqa: Y015
-
-@_typing.final
-class ClientTrackStats(_message.Message):
-    """Statistics of one track at the client: W3C webrtc-stats. What WebRTC has not told is absent."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TRACK_SID_FIELD_NUMBER: _builtins.int
-    SENT_FIELD_NUMBER: _builtins.int
-    MEASURE_TIME_FIELD_NUMBER: _builtins.int
-    STREAMS_FIELD_NUMBER: _builtins.int
-    track_sid: _builtins.str
-    """The track."""
-    sent: _builtins.bool
-    """Whether the client sends it (else it receives it)."""
-    @_builtins.property
-    def measure_time(self) -> _timestamp_pb2.Timestamp:
-        """When they were taken."""
-
-    @_builtins.property
-    def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClientStreamStats]:
-        """One entry an RTP stream."""
-
-    def __init__(
-        self,
-        *,
-        track_sid: _builtins.str = ...,
-        sent: _builtins.bool = ...,
-        measure_time: _timestamp_pb2.Timestamp | None = ...,
-        streams: _abc.Iterable[Global___ClientStreamStats] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time", "sent", b"sent", "streams", b"streams", "track_sid", b"track_sid"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ClientTrackStats: _TypeAlias = ClientTrackStats  # noqa: Y015
-
-@_typing.final
-class ClientStreamStats(_message.Message):
-    """One RTP stream: `outbound-rtp` with its `remote-inbound-rtp`, or `inbound-rtp`."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SSRC_FIELD_NUMBER: _builtins.int
-    RID_FIELD_NUMBER: _builtins.int
-    PACKETS_FIELD_NUMBER: _builtins.int
-    BYTES_FIELD_NUMBER: _builtins.int
-    PACKETS_LOST_FIELD_NUMBER: _builtins.int
-    JITTER_MS_FIELD_NUMBER: _builtins.int
-    RTT_MS_FIELD_NUMBER: _builtins.int
-    FRAMES_FIELD_NUMBER: _builtins.int
-    FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
-    FRAME_WIDTH_FIELD_NUMBER: _builtins.int
-    FRAME_HEIGHT_FIELD_NUMBER: _builtins.int
-    QUALITY_LIMITATION_FIELD_NUMBER: _builtins.int
-    FREEZE_COUNT_FIELD_NUMBER: _builtins.int
-    TOTAL_FREEZES_DURATION_FIELD_NUMBER: _builtins.int
-    ssrc: _builtins.int
-    """ssrc."""
-    rid: _builtins.str
-    """rid."""
-    packets: _builtins.int
-    """packetsSent or packetsReceived."""
-    bytes: _builtins.int
-    """bytesSent or bytesReceived."""
-    packets_lost: _builtins.int
-    """packetsLost: of the remote-inbound-rtp for a track that is sent."""
-    jitter_ms: _builtins.float
-    """jitter, in milliseconds."""
-    rtt_ms: _builtins.float
-    """roundTripTime of the remote-inbound-rtp, in milliseconds."""
-    frames: _builtins.int
-    """framesSent or framesDecoded."""
-    frames_per_second: _builtins.float
-    """framesPerSecond."""
-    frame_width: _builtins.int
-    """frameWidth."""
-    frame_height: _builtins.int
-    """frameHeight."""
-    quality_limitation: _quality_pb2.QualityLimitation.ValueType
-    """qualityLimitationReason."""
-    freeze_count: _builtins.int
-    """freezeCount."""
-    @_builtins.property
-    def total_freezes_duration(self) -> _duration_pb2.Duration:
-        """totalFreezesDuration."""
-
-    def __init__(
-        self,
-        *,
-        ssrc: _builtins.int = ...,
-        rid: _builtins.str = ...,
-        packets: _builtins.int | None = ...,
-        bytes: _builtins.int | None = ...,
-        packets_lost: _builtins.int | None = ...,
-        jitter_ms: _builtins.float | None = ...,
-        rtt_ms: _builtins.float | None = ...,
-        frames: _builtins.int | None = ...,
-        frames_per_second: _builtins.float | None = ...,
-        frame_width: _builtins.int | None = ...,
-        frame_height: _builtins.int | None = ...,
-        quality_limitation: _quality_pb2.QualityLimitation.ValueType = ...,
-        freeze_count: _builtins.int | None = ...,
-        total_freezes_duration: _duration_pb2.Duration | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_frame_height", b"_frame_height", "_frame_width", b"_frame_width", "_frames", b"_frames", "_frames_per_second", b"_frames_per_second", "_freeze_count", b"_freeze_count", "_jitter_ms", b"_jitter_ms", "_packets", b"_packets", "_packets_lost", b"_packets_lost", "_rtt_ms", b"_rtt_ms", "bytes", b"bytes", "frame_height", b"frame_height", "frame_width", b"frame_width", "frames", b"frames", "frames_per_second", b"frames_per_second", "freeze_count", b"freeze_count", "jitter_ms", b"jitter_ms", "packets", b"packets", "packets_lost", b"packets_lost", "rtt_ms", b"rtt_ms", "total_freezes_duration", b"total_freezes_duration"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes", b"_bytes", "_frame_height", b"_frame_height", "_frame_width", b"_frame_width", "_frames", b"_frames", "_frames_per_second", b"_frames_per_second", "_freeze_count", b"_freeze_count", "_jitter_ms", b"_jitter_ms", "_packets", b"_packets", "_packets_lost", b"_packets_lost", "_rtt_ms", b"_rtt_ms", "bytes", b"bytes", "frame_height", b"frame_height", "frame_width", b"frame_width", "frames", b"frames", "frames_per_second", b"frames_per_second", "freeze_count", b"freeze_count", "jitter_ms", b"jitter_ms", "packets", b"packets", "packets_lost", b"packets_lost", "quality_limitation", b"quality_limitation", "rid", b"rid", "rtt_ms", b"rtt_ms", "ssrc", b"ssrc", "total_freezes_duration", b"total_freezes_duration"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__bytes: _TypeAlias = _typing.Literal["bytes"]  # noqa: Y015
-    _WhichOneofArgType__bytes: _TypeAlias = _typing.Literal["_bytes", b"_bytes"]  # noqa: Y015
-    _WhichOneofReturnType__frame_height: _TypeAlias = _typing.Literal["frame_height"]  # noqa: Y015
-    _WhichOneofArgType__frame_height: _TypeAlias = _typing.Literal["_frame_height", b"_frame_height"]  # noqa: Y015
-    _WhichOneofReturnType__frame_width: _TypeAlias = _typing.Literal["frame_width"]  # noqa: Y015
-    _WhichOneofArgType__frame_width: _TypeAlias = _typing.Literal["_frame_width", b"_frame_width"]  # noqa: Y015
-    _WhichOneofReturnType__frames: _TypeAlias = _typing.Literal["frames"]  # noqa: Y015
-    _WhichOneofArgType__frames: _TypeAlias = _typing.Literal["_frames", b"_frames"]  # noqa: Y015
-    _WhichOneofReturnType__frames_per_second: _TypeAlias = _typing.Literal["frames_per_second"]  # noqa: Y015
-    _WhichOneofArgType__frames_per_second: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second"]  # noqa: Y015
-    _WhichOneofReturnType__freeze_count: _TypeAlias = _typing.Literal["freeze_count"]  # noqa: Y015
-    _WhichOneofArgType__freeze_count: _TypeAlias = _typing.Literal["_freeze_count", b"_freeze_count"]  # noqa: Y015
-    _WhichOneofReturnType__jitter_ms: _TypeAlias = _typing.Literal["jitter_ms"]  # noqa: Y015
-    _WhichOneofArgType__jitter_ms: _TypeAlias = _typing.Literal["_jitter_ms", b"_jitter_ms"]  # noqa: Y015
-    _WhichOneofReturnType__packets: _TypeAlias = _typing.Literal["packets"]  # noqa: Y015
-    _WhichOneofArgType__packets: _TypeAlias = _typing.Literal["_packets", b"_packets"]  # noqa: Y015
-    _WhichOneofReturnType__packets_lost: _TypeAlias = _typing.Literal["packets_lost"]  # noqa: Y015
-    _WhichOneofArgType__packets_lost: _TypeAlias = _typing.Literal["_packets_lost", b"_packets_lost"]  # noqa: Y015
-    _WhichOneofReturnType__rtt_ms: _TypeAlias = _typing.Literal["rtt_ms"]  # noqa: Y015
-    _WhichOneofArgType__rtt_ms: _TypeAlias = _typing.Literal["_rtt_ms", b"_rtt_ms"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes) -> _WhichOneofReturnType__bytes | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__frame_height) -> _WhichOneofReturnType__frame_height | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__frame_width) -> _WhichOneofReturnType__frame_width | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__frames) -> _WhichOneofReturnType__frames | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__frames_per_second) -> _WhichOneofReturnType__frames_per_second | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__freeze_count) -> _WhichOneofReturnType__freeze_count | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__jitter_ms) -> _WhichOneofReturnType__jitter_ms | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__packets) -> _WhichOneofReturnType__packets | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__packets_lost) -> _WhichOneofReturnType__packets_lost | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__rtt_ms) -> _WhichOneofReturnType__rtt_ms | None: ...
-
-Global___ClientStreamStats: _TypeAlias = ClientStreamStats  # noqa: Y015
 
 @_typing.final
 class Capabilities(_message.Message):

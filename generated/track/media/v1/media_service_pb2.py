@@ -29,10 +29,11 @@ from track.v1 import error_pb2 as track_dot_v1_dot_error__pb2
 from track.v1 import publication_pb2 as track_dot_v1_dot_publication__pb2
 from track.v1 import pull_pb2 as track_dot_v1_dot_pull__pb2
 from track.v1 import quality_pb2 as track_dot_v1_dot_quality__pb2
+from track.v1 import quality_stats_pb2 as track_dot_v1_dot_quality__stats__pb2
 from track.v1 import track_pb2 as track_dot_v1_dot_track__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"track/media/v1/media_service.proto\x12\x0etrack.media.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15track/v1/access.proto\x1a\x14track/v1/error.proto\x1a\x1atrack/v1/publication.proto\x1a\x13track/v1/pull.proto\x1a\x16track/v1/quality.proto\x1a\x14track/v1/track.proto\"\xdd\x01\n\rSessionTicket\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12\x16\n\x0eserver_address\x18\x04 \x01(\t\x12\x11\n\tencrypted\x18\x05 \x01(\x08\x12\x10\n\x08room_sid\x18\x06 \x01(\t\x12\x0e\n\x06stereo\x18\x07 \x01(\x08\x12\x11\n\telsewhere\x18\x08 \x01(\x08\x12&\n\x04pull\x18\t \x01(\x0b\x32\x18.track.media.v1.PullSink\"4\n\x08PullSink\x12\x13\n\x0bsocket_path\x18\x01 \x01(\t\x12\x13\n\x06ticket\x18\x02 \x01(\tB\x03\x80\x01\x01\"\x98\x03\n\x0bPullDesired\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12!\n\x04type\x18\x02 \x01(\x0e\x32\x13.track.v1.TrackType\x12\x17\n\x0f\x61udio_track_sid\x18\x03 \x01(\t\x12,\n\tcontainer\x18\x04 \x01(\x0e\x32\x17.track.v1.PullContainerH\x00\x12&\n\x06\x66rames\x18\x05 \x01(\x0b\x32\x14.track.v1.PullFramesH\x00\x12\x10\n\x08\x63hannels\x18\x06 \x01(\x05\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12\x1b\n\x0e\x65ncryption_key\x18\t \x01(\x0c\x42\x03\x80\x01\x01\x12\x11\n\tencrypted\x18\n \x01(\x08\x12\x17\n\x0fmax_duration_us\x18\x0b \x01(\x03\x12\x13\n\x0bposition_us\x18\x0c \x01(\x03\x12\"\n\x05stats\x18\r \x01(\x0b\x32\x13.track.v1.PullStats\x12\'\n\x07quality\x18\x0e \x01(\x0e\x32\x16.track.v1.VideoQualityB\x08\n\x06\x66ormat\"\x8e\x02\n\rAttachRequest\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.track.media.v1.SessionHelloH\x00\x12\x32\n\x05track\x18\x02 \x01(\x0b\x32!.track.media.v1.HostedTrackReportH\x00\x12-\n\x05stats\x18\x03 \x01(\x0b\x32\x1c.track.media.v1.SessionStatsH\x00\x12-\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x1c.track.media.v1.SessionEndedH\x00\x12\x32\n\x08\x61udience\x18\x05 \x01(\x0b\x32\x1e.track.media.v1.AudienceReportH\x00\x42\x08\n\x06report\"\x8d\x01\n\x0cSessionHello\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x31\n\x06tracks\x18\x04 \x03(\x0b\x32!.track.media.v1.HostedTrackReport\x12\x0f\n\x07\x66ull_at\x18\x05 \x01(\r\"\x80\x02\n\x11HostedTrackReport\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .track.media.v1.HostedTrackState\x12\x11\n\ttrack_sid\x18\x03 \x01(\t\x12\"\n\x07problem\x18\x04 \x01(\x0b\x32\x11.track.v1.Problem\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x1a\n\x12previous_track_sid\x18\x06 \x01(\t\x12\x13\n\x06gap_ms\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x63hange\x18\t \x01(\x04\x12\x0e\n\x06\x64igest\x18\n \x01(\x0c\x42\t\n\x07_gap_ms\"\"\n\x0e\x41udienceReport\x12\x10\n\x08revision\x18\x01 \x01(\x04\"P\n\x0cSessionEnded\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .track.media.v1.SessionEndReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"@\n\x0cSessionStats\x12\x30\n\x06tracks\x18\x01 \x03(\x0b\x32 .track.media.v1.HostedTrackStats\"\xce\x01\n\x10HostedTrackStats\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\x11\n\ttrack_sid\x18\x02 \x01(\t\x12\x30\n\x0cmeasure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07streams\x18\x04 \x03(\x0b\x32\x1e.track.media.v1.RtpStreamStats\x12,\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x1e.track.media.v1.DataTrackStats\"\xed\x05\n\x0eRtpStreamStats\x12\x0c\n\x04ssrc\x18\x01 \x01(\r\x12\x0b\n\x03rid\x18\x02 \x01(\t\x12\x19\n\x0cpackets_sent\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nbytes_sent\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\'\n\x1aretransmitted_packets_sent\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12%\n\x18retransmitted_bytes_sent\x18\x06 \x01(\x04H\x03\x88\x01\x01\x12\x18\n\x0b\x66rames_sent\x18\x07 \x01(\x04H\x04\x88\x01\x01\x12\x18\n\x0b\x66rame_width\x18\x08 \x01(\rH\x05\x88\x01\x01\x12\x19\n\x0c\x66rame_height\x18\t \x01(\rH\x06\x88\x01\x01\x12\x17\n\nnack_count\x18\n \x01(\x04H\x07\x88\x01\x01\x12\x16\n\tpli_count\x18\x0b \x01(\x04H\x08\x88\x01\x01\x12\x37\n\x12quality_limitation\x18\x0c \x01(\x0e\x32\x1b.track.v1.QualityLimitation\x12\x19\n\x0cpackets_lost\x18\r \x01(\x03H\t\x88\x01\x01\x12\x16\n\tjitter_ms\x18\x0e \x01(\x01H\n\x88\x01\x01\x12\x13\n\x06rtt_ms\x18\x0f \x01(\x01H\x0b\x88\x01\x01\x12/\n\x0bremote_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x12key_frames_encoded\x18\x11 \x01(\rH\x0c\x88\x01\x01\x42\x0f\n\r_packets_sentB\r\n\x0b_bytes_sentB\x1d\n\x1b_retransmitted_packets_sentB\x1b\n\x19_retransmitted_bytes_sentB\x0e\n\x0c_frames_sentB\x0e\n\x0c_frame_widthB\x0f\n\r_frame_heightB\r\n\x0b_nack_countB\x0c\n\n_pli_countB\x0f\n\r_packets_lostB\x0c\n\n_jitter_msB\t\n\x07_rtt_msB\x15\n\x13_key_frames_encoded\"U\n\x0e\x44\x61taTrackStats\x12\x15\n\rframes_pushed\x18\x01 \x01(\x04\x12\x14\n\x0c\x62ytes_pushed\x18\x02 \x01(\x04\x12\x16\n\x0e\x66rames_refused\x18\x03 \x01(\x04\"\xad\x01\n\x0e\x41ttachResponse\x12\x31\n\x07\x64\x65sired\x18\x01 \x01(\x0b\x32\x1e.track.media.v1.SessionDesiredH\x00\x12+\n\x04stop\x18\x02 \x01(\x0b\x32\x1b.track.media.v1.SessionStopH\x00\x12\x30\n\x08keyframe\x18\x03 \x01(\x0b\x32\x1c.track.media.v1.SendKeyframeH\x00\x42\t\n\x07\x63ommand\"\xc1\x01\n\x0eSessionDesired\x12,\n\x06tracks\x18\x01 \x03(\x0b\x32\x1c.track.media.v1.DesiredTrack\x12\x31\n\x0estats_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x08\x61udience\x18\x03 \x01(\x0b\x32\x1f.track.media.v1.SessionAudience\x12\x1b\n\x0e\x65ncryption_key\x18\x04 \x01(\x0c\x42\x03\x80\x01\x01\"i\n\x0fSessionAudience\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x11\n\teverybody\x18\x02 \x03(\t\x12\x31\n\nrestricted\x18\x03 \x03(\x0b\x32\x1d.track.media.v1.TrackAudience\"G\n\rTrackAudience\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\x1e\n\x16participant_identities\x18\x02 \x03(\t\"\xec\x01\n\x0c\x44\x65siredTrack\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.track.v1.PublicationSpec\x12\r\n\x05muted\x18\x03 \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x12\n\nrestricted\x18\x05 \x01(\x08\x12\x15\n\rkeep_previous\x18\x06 \x01(\x08\x12(\n\x04push\x18\x07 \x01(\x0b\x32\x1a.track.media.v1.PushSource\x12\x0e\n\x06\x63hange\x18\x08 \x01(\x04\x12\x16\n\x0eunmute_time_us\x18\t \x01(\x03\"6\n\nPushSource\x12\x13\n\x0bsocket_path\x18\x01 \x01(\t\x12\x13\n\x06ticket\x18\x02 \x01(\tB\x03\x80\x01\x01\"&\n\x0cSendKeyframe\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\"\r\n\x0bSessionStop*\xc0\x01\n\x10HostedTrackState\x12\"\n\x1eHOSTED_TRACK_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cHOSTED_TRACK_STATE_PUBLISHED\x10\x01\x12\"\n\x1eHOSTED_TRACK_STATE_UNPUBLISHED\x10\x02\x12#\n\x1fHOSTED_TRACK_STATE_SOURCE_ENDED\x10\x03\x12\x1d\n\x19HOSTED_TRACK_STATE_FAILED\x10\x04*\xc4\x02\n\x10SessionEndReason\x12\"\n\x1eSESSION_END_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_END_REASON_STOPPED\x10\x01\x12\"\n\x1eSESSION_END_REASON_ROOM_CLOSED\x10\x02\x12*\n&SESSION_END_REASON_PARTICIPANT_REMOVED\x10\x03\x12)\n%SESSION_END_REASON_DUPLICATE_IDENTITY\x10\x04\x12&\n\"SESSION_END_REASON_CONNECTION_LOST\x10\x05\x12&\n\"SESSION_END_REASON_WORKER_STOPPING\x10\x06\x12!\n\x1dSESSION_END_REASON_OTHER_ROOM\x10\x07\x32\x63\n\x0cMediaService\x12S\n\x06\x41ttach\x12\x1d.track.media.v1.AttachRequest\x1a\x1e.track.media.v1.AttachResponse\"\x06\xda\xe7\x18\x02\x08\x06(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"track/media/v1/media_service.proto\x12\x0etrack.media.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15track/v1/access.proto\x1a\x14track/v1/error.proto\x1a\x1atrack/v1/publication.proto\x1a\x13track/v1/pull.proto\x1a\x16track/v1/quality.proto\x1a\x1ctrack/v1/quality_stats.proto\x1a\x14track/v1/track.proto\"\xdd\x01\n\rSessionTicket\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x1c\n\x14participant_identity\x18\x03 \x01(\t\x12\x16\n\x0eserver_address\x18\x04 \x01(\t\x12\x11\n\tencrypted\x18\x05 \x01(\x08\x12\x10\n\x08room_sid\x18\x06 \x01(\t\x12\x0e\n\x06stereo\x18\x07 \x01(\x08\x12\x11\n\telsewhere\x18\x08 \x01(\x08\x12&\n\x04pull\x18\t \x01(\x0b\x32\x18.track.media.v1.PullSink\"4\n\x08PullSink\x12\x13\n\x0bsocket_path\x18\x01 \x01(\t\x12\x13\n\x06ticket\x18\x02 \x01(\tB\x03\x80\x01\x01\"\x98\x03\n\x0bPullDesired\x12\x11\n\ttrack_sid\x18\x01 \x01(\t\x12!\n\x04type\x18\x02 \x01(\x0e\x32\x13.track.v1.TrackType\x12\x17\n\x0f\x61udio_track_sid\x18\x03 \x01(\t\x12,\n\tcontainer\x18\x04 \x01(\x0e\x32\x17.track.v1.PullContainerH\x00\x12&\n\x06\x66rames\x18\x05 \x01(\x0b\x32\x14.track.v1.PullFramesH\x00\x12\x10\n\x08\x63hannels\x18\x06 \x01(\x05\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12\x1b\n\x0e\x65ncryption_key\x18\t \x01(\x0c\x42\x03\x80\x01\x01\x12\x11\n\tencrypted\x18\n \x01(\x08\x12\x17\n\x0fmax_duration_us\x18\x0b \x01(\x03\x12\x13\n\x0bposition_us\x18\x0c \x01(\x03\x12\"\n\x05stats\x18\r \x01(\x0b\x32\x13.track.v1.PullStats\x12\'\n\x07quality\x18\x0e \x01(\x0e\x32\x16.track.v1.VideoQualityB\x08\n\x06\x66ormat\"8\n\x10PullSessionStats\x12$\n\x06tracks\x18\x01 \x03(\x0b\x32\x14.track.v1.TrackStats\"\x8e\x02\n\rAttachRequest\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.track.media.v1.SessionHelloH\x00\x12\x32\n\x05track\x18\x02 \x01(\x0b\x32!.track.media.v1.HostedTrackReportH\x00\x12-\n\x05stats\x18\x03 \x01(\x0b\x32\x1c.track.media.v1.SessionStatsH\x00\x12-\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x1c.track.media.v1.SessionEndedH\x00\x12\x32\n\x08\x61udience\x18\x05 \x01(\x0b\x32\x1e.track.media.v1.AudienceReportH\x00\x42\x08\n\x06report\"\x8d\x01\n\x0cSessionHello\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x31\n\x06tracks\x18\x04 \x03(\x0b\x32!.track.media.v1.HostedTrackReport\x12\x0f\n\x07\x66ull_at\x18\x05 \x01(\r\"\x80\x02\n\x11HostedTrackReport\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .track.media.v1.HostedTrackState\x12\x11\n\ttrack_sid\x18\x03 \x01(\t\x12\"\n\x07problem\x18\x04 \x01(\x0b\x32\x11.track.v1.Problem\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x1a\n\x12previous_track_sid\x18\x06 \x01(\t\x12\x13\n\x06gap_ms\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x63hange\x18\t \x01(\x04\x12\x0e\n\x06\x64igest\x18\n \x01(\x0c\x42\t\n\x07_gap_ms\"\"\n\x0e\x41udienceReport\x12\x10\n\x08revision\x18\x01 \x01(\x04\"P\n\x0cSessionEnded\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .track.media.v1.SessionEndReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"@\n\x0cSessionStats\x12\x30\n\x06tracks\x18\x01 \x03(\x0b\x32 .track.media.v1.HostedTrackStats\"\xce\x02\n\x10HostedTrackStats\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\x11\n\ttrack_sid\x18\x02 \x01(\t\x12\x30\n\x0cmeasure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07streams\x18\x04 \x03(\x0b\x32\x1e.track.media.v1.RtpStreamStats\x12,\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x1e.track.media.v1.DataTrackStats\x12\x18\n\x0b\x61udio_level\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nbrightness\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\ravailable_bps\x18\x08 \x01(\x04H\x02\x88\x01\x01\x42\x0e\n\x0c_audio_levelB\r\n\x0b_brightnessB\x10\n\x0e_available_bps\"\xed\x05\n\x0eRtpStreamStats\x12\x0c\n\x04ssrc\x18\x01 \x01(\r\x12\x0b\n\x03rid\x18\x02 \x01(\t\x12\x19\n\x0cpackets_sent\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nbytes_sent\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\'\n\x1aretransmitted_packets_sent\x18\x05 \x01(\x04H\x02\x88\x01\x01\x12%\n\x18retransmitted_bytes_sent\x18\x06 \x01(\x04H\x03\x88\x01\x01\x12\x18\n\x0b\x66rames_sent\x18\x07 \x01(\x04H\x04\x88\x01\x01\x12\x18\n\x0b\x66rame_width\x18\x08 \x01(\rH\x05\x88\x01\x01\x12\x19\n\x0c\x66rame_height\x18\t \x01(\rH\x06\x88\x01\x01\x12\x17\n\nnack_count\x18\n \x01(\x04H\x07\x88\x01\x01\x12\x16\n\tpli_count\x18\x0b \x01(\x04H\x08\x88\x01\x01\x12\x37\n\x12quality_limitation\x18\x0c \x01(\x0e\x32\x1b.track.v1.QualityLimitation\x12\x19\n\x0cpackets_lost\x18\r \x01(\x03H\t\x88\x01\x01\x12\x16\n\tjitter_ms\x18\x0e \x01(\x01H\n\x88\x01\x01\x12\x13\n\x06rtt_ms\x18\x0f \x01(\x01H\x0b\x88\x01\x01\x12/\n\x0bremote_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x12key_frames_encoded\x18\x11 \x01(\rH\x0c\x88\x01\x01\x42\x0f\n\r_packets_sentB\r\n\x0b_bytes_sentB\x1d\n\x1b_retransmitted_packets_sentB\x1b\n\x19_retransmitted_bytes_sentB\x0e\n\x0c_frames_sentB\x0e\n\x0c_frame_widthB\x0f\n\r_frame_heightB\r\n\x0b_nack_countB\x0c\n\n_pli_countB\x0f\n\r_packets_lostB\x0c\n\n_jitter_msB\t\n\x07_rtt_msB\x15\n\x13_key_frames_encoded\"U\n\x0e\x44\x61taTrackStats\x12\x15\n\rframes_pushed\x18\x01 \x01(\x04\x12\x14\n\x0c\x62ytes_pushed\x18\x02 \x01(\x04\x12\x16\n\x0e\x66rames_refused\x18\x03 \x01(\x04\"\xad\x01\n\x0e\x41ttachResponse\x12\x31\n\x07\x64\x65sired\x18\x01 \x01(\x0b\x32\x1e.track.media.v1.SessionDesiredH\x00\x12+\n\x04stop\x18\x02 \x01(\x0b\x32\x1b.track.media.v1.SessionStopH\x00\x12\x30\n\x08keyframe\x18\x03 \x01(\x0b\x32\x1c.track.media.v1.SendKeyframeH\x00\x42\t\n\x07\x63ommand\"\xc1\x01\n\x0eSessionDesired\x12,\n\x06tracks\x18\x01 \x03(\x0b\x32\x1c.track.media.v1.DesiredTrack\x12\x31\n\x0estats_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x08\x61udience\x18\x03 \x01(\x0b\x32\x1f.track.media.v1.SessionAudience\x12\x1b\n\x0e\x65ncryption_key\x18\x04 \x01(\x0c\x42\x03\x80\x01\x01\"i\n\x0fSessionAudience\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x11\n\teverybody\x18\x02 \x03(\t\x12\x31\n\nrestricted\x18\x03 \x03(\x0b\x32\x1d.track.media.v1.TrackAudience\"G\n\rTrackAudience\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\x1e\n\x16participant_identities\x18\x02 \x03(\t\"\xec\x01\n\x0c\x44\x65siredTrack\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.track.v1.PublicationSpec\x12\r\n\x05muted\x18\x03 \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x12\n\nrestricted\x18\x05 \x01(\x08\x12\x15\n\rkeep_previous\x18\x06 \x01(\x08\x12(\n\x04push\x18\x07 \x01(\x0b\x32\x1a.track.media.v1.PushSource\x12\x0e\n\x06\x63hange\x18\x08 \x01(\x04\x12\x16\n\x0eunmute_time_us\x18\t \x01(\x03\"6\n\nPushSource\x12\x13\n\x0bsocket_path\x18\x01 \x01(\t\x12\x13\n\x06ticket\x18\x02 \x01(\tB\x03\x80\x01\x01\"&\n\x0cSendKeyframe\x12\x16\n\x0epublication_id\x18\x01 \x01(\t\"\r\n\x0bSessionStop*\xc0\x01\n\x10HostedTrackState\x12\"\n\x1eHOSTED_TRACK_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cHOSTED_TRACK_STATE_PUBLISHED\x10\x01\x12\"\n\x1eHOSTED_TRACK_STATE_UNPUBLISHED\x10\x02\x12#\n\x1fHOSTED_TRACK_STATE_SOURCE_ENDED\x10\x03\x12\x1d\n\x19HOSTED_TRACK_STATE_FAILED\x10\x04*\xc4\x02\n\x10SessionEndReason\x12\"\n\x1eSESSION_END_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_END_REASON_STOPPED\x10\x01\x12\"\n\x1eSESSION_END_REASON_ROOM_CLOSED\x10\x02\x12*\n&SESSION_END_REASON_PARTICIPANT_REMOVED\x10\x03\x12)\n%SESSION_END_REASON_DUPLICATE_IDENTITY\x10\x04\x12&\n\"SESSION_END_REASON_CONNECTION_LOST\x10\x05\x12&\n\"SESSION_END_REASON_WORKER_STOPPING\x10\x06\x12!\n\x1dSESSION_END_REASON_OTHER_ROOM\x10\x07\x32\x63\n\x0cMediaService\x12S\n\x06\x41ttach\x12\x1d.track.media.v1.AttachRequest\x1a\x1e.track.media.v1.AttachResponse\"\x06\xda\xe7\x18\x02\x08\x06(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,50 +50,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUSHSOURCE'].fields_by_name['ticket']._serialized_options = b'\200\001\001'
   _globals['_MEDIASERVICE'].methods_by_name['Attach']._loaded_options = None
   _globals['_MEDIASERVICE'].methods_by_name['Attach']._serialized_options = b'\332\347\030\002\010\006'
-  _globals['_HOSTEDTRACKSTATE']._serialized_start=3759
-  _globals['_HOSTEDTRACKSTATE']._serialized_end=3951
-  _globals['_SESSIONENDREASON']._serialized_start=3954
-  _globals['_SESSIONENDREASON']._serialized_end=4278
-  _globals['_SESSIONTICKET']._serialized_start=260
-  _globals['_SESSIONTICKET']._serialized_end=481
-  _globals['_PULLSINK']._serialized_start=483
-  _globals['_PULLSINK']._serialized_end=535
-  _globals['_PULLDESIRED']._serialized_start=538
-  _globals['_PULLDESIRED']._serialized_end=946
-  _globals['_ATTACHREQUEST']._serialized_start=949
-  _globals['_ATTACHREQUEST']._serialized_end=1219
-  _globals['_SESSIONHELLO']._serialized_start=1222
-  _globals['_SESSIONHELLO']._serialized_end=1363
-  _globals['_HOSTEDTRACKREPORT']._serialized_start=1366
-  _globals['_HOSTEDTRACKREPORT']._serialized_end=1622
-  _globals['_AUDIENCEREPORT']._serialized_start=1624
-  _globals['_AUDIENCEREPORT']._serialized_end=1658
-  _globals['_SESSIONENDED']._serialized_start=1660
-  _globals['_SESSIONENDED']._serialized_end=1740
-  _globals['_SESSIONSTATS']._serialized_start=1742
-  _globals['_SESSIONSTATS']._serialized_end=1806
-  _globals['_HOSTEDTRACKSTATS']._serialized_start=1809
-  _globals['_HOSTEDTRACKSTATS']._serialized_end=2015
-  _globals['_RTPSTREAMSTATS']._serialized_start=2018
-  _globals['_RTPSTREAMSTATS']._serialized_end=2767
-  _globals['_DATATRACKSTATS']._serialized_start=2769
-  _globals['_DATATRACKSTATS']._serialized_end=2854
-  _globals['_ATTACHRESPONSE']._serialized_start=2857
-  _globals['_ATTACHRESPONSE']._serialized_end=3030
-  _globals['_SESSIONDESIRED']._serialized_start=3033
-  _globals['_SESSIONDESIRED']._serialized_end=3226
-  _globals['_SESSIONAUDIENCE']._serialized_start=3228
-  _globals['_SESSIONAUDIENCE']._serialized_end=3333
-  _globals['_TRACKAUDIENCE']._serialized_start=3335
-  _globals['_TRACKAUDIENCE']._serialized_end=3406
-  _globals['_DESIREDTRACK']._serialized_start=3409
-  _globals['_DESIREDTRACK']._serialized_end=3645
-  _globals['_PUSHSOURCE']._serialized_start=3647
-  _globals['_PUSHSOURCE']._serialized_end=3701
-  _globals['_SENDKEYFRAME']._serialized_start=3703
-  _globals['_SENDKEYFRAME']._serialized_end=3741
-  _globals['_SESSIONSTOP']._serialized_start=3743
-  _globals['_SESSIONSTOP']._serialized_end=3756
-  _globals['_MEDIASERVICE']._serialized_start=4280
-  _globals['_MEDIASERVICE']._serialized_end=4379
+  _globals['_HOSTEDTRACKSTATE']._serialized_start=3975
+  _globals['_HOSTEDTRACKSTATE']._serialized_end=4167
+  _globals['_SESSIONENDREASON']._serialized_start=4170
+  _globals['_SESSIONENDREASON']._serialized_end=4494
+  _globals['_SESSIONTICKET']._serialized_start=290
+  _globals['_SESSIONTICKET']._serialized_end=511
+  _globals['_PULLSINK']._serialized_start=513
+  _globals['_PULLSINK']._serialized_end=565
+  _globals['_PULLDESIRED']._serialized_start=568
+  _globals['_PULLDESIRED']._serialized_end=976
+  _globals['_PULLSESSIONSTATS']._serialized_start=978
+  _globals['_PULLSESSIONSTATS']._serialized_end=1034
+  _globals['_ATTACHREQUEST']._serialized_start=1037
+  _globals['_ATTACHREQUEST']._serialized_end=1307
+  _globals['_SESSIONHELLO']._serialized_start=1310
+  _globals['_SESSIONHELLO']._serialized_end=1451
+  _globals['_HOSTEDTRACKREPORT']._serialized_start=1454
+  _globals['_HOSTEDTRACKREPORT']._serialized_end=1710
+  _globals['_AUDIENCEREPORT']._serialized_start=1712
+  _globals['_AUDIENCEREPORT']._serialized_end=1746
+  _globals['_SESSIONENDED']._serialized_start=1748
+  _globals['_SESSIONENDED']._serialized_end=1828
+  _globals['_SESSIONSTATS']._serialized_start=1830
+  _globals['_SESSIONSTATS']._serialized_end=1894
+  _globals['_HOSTEDTRACKSTATS']._serialized_start=1897
+  _globals['_HOSTEDTRACKSTATS']._serialized_end=2231
+  _globals['_RTPSTREAMSTATS']._serialized_start=2234
+  _globals['_RTPSTREAMSTATS']._serialized_end=2983
+  _globals['_DATATRACKSTATS']._serialized_start=2985
+  _globals['_DATATRACKSTATS']._serialized_end=3070
+  _globals['_ATTACHRESPONSE']._serialized_start=3073
+  _globals['_ATTACHRESPONSE']._serialized_end=3246
+  _globals['_SESSIONDESIRED']._serialized_start=3249
+  _globals['_SESSIONDESIRED']._serialized_end=3442
+  _globals['_SESSIONAUDIENCE']._serialized_start=3444
+  _globals['_SESSIONAUDIENCE']._serialized_end=3549
+  _globals['_TRACKAUDIENCE']._serialized_start=3551
+  _globals['_TRACKAUDIENCE']._serialized_end=3622
+  _globals['_DESIREDTRACK']._serialized_start=3625
+  _globals['_DESIREDTRACK']._serialized_end=3861
+  _globals['_PUSHSOURCE']._serialized_start=3863
+  _globals['_PUSHSOURCE']._serialized_end=3917
+  _globals['_SENDKEYFRAME']._serialized_start=3919
+  _globals['_SENDKEYFRAME']._serialized_end=3957
+  _globals['_SESSIONSTOP']._serialized_start=3959
+  _globals['_SESSIONSTOP']._serialized_end=3972
+  _globals['_MEDIASERVICE']._serialized_start=4496
+  _globals['_MEDIASERVICE']._serialized_end=4595
 # @@protoc_insertion_point(module_scope)

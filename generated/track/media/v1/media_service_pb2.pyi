@@ -14,6 +14,7 @@ from track.v1 import error_pb2 as _error_pb2
 from track.v1 import publication_pb2 as _publication_pb2
 from track.v1 import pull_pb2 as _pull_pb2
 from track.v1 import quality_pb2 as _quality_pb2
+from track.v1 import quality_stats_pb2 as _quality_stats_pb2
 from track.v1 import track_pb2 as _track_pb2
 import builtins as _builtins
 import sys
@@ -271,6 +272,30 @@ class PullDesired(_message.Message):
 Global___PullDesired: _TypeAlias = PullDesired  # noqa: Y015
 
 @_typing.final
+class PullSessionStats(_message.Message):
+    """Statistics of what a session pulls, over the local socket, at the interval that the server asks for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tracks(self) -> _containers.RepeatedCompositeFieldContainer[_quality_stats_pb2.TrackStats]:
+        """One entry a track of which media came."""
+
+    def __init__(
+        self,
+        *,
+        tracks: _abc.Iterable[_quality_stats_pb2.TrackStats] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tracks", b"tracks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullSessionStats: _TypeAlias = PullSessionStats  # noqa: Y015
+
+@_typing.final
 class AttachRequest(_message.Message):
     """From the session. The first message is `hello`."""
 
@@ -507,10 +532,24 @@ class HostedTrackStats(_message.Message):
     MEASURE_TIME_FIELD_NUMBER: _builtins.int
     STREAMS_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    AUDIO_LEVEL_FIELD_NUMBER: _builtins.int
+    BRIGHTNESS_FIELD_NUMBER: _builtins.int
+    AVAILABLE_BPS_FIELD_NUMBER: _builtins.int
     publication_id: _builtins.str
     """The publication."""
     track_sid: _builtins.str
     """Its SID when they were taken."""
+    audio_level: _builtins.float
+    """How loud the sound was since the statistics before, 0 to 1: W3C webrtc-stats' audioLevel of the source, averaged as it says, by
+    totalAudioEnergy and totalSamplesDuration. libwebrtc takes the peak of each block for its level: a sine at full scale has 1.
+    Absent while WebRTC is given none, while the track is muted, and in the first statistics.
+    """
+    brightness: _builtins.float
+    """How bright the pictures were that WebRTC was given since the statistics before: mean luma of BT.601's range, 0 black, 1 white, of
+    some pixels of some of them. Absent where there were none, while the track is muted, and for video that comes encoded.
+    """
+    available_bps: _builtins.int
+    """availableOutgoingBitrate of the session's connection: what WebRTC takes the network to carry, in bits per second."""
     @_builtins.property
     def measure_time(self) -> _timestamp_pb2.Timestamp:
         """When they were taken."""
@@ -531,12 +570,26 @@ class HostedTrackStats(_message.Message):
         measure_time: _timestamp_pb2.Timestamp | None = ...,
         streams: _abc.Iterable[Global___RtpStreamStats] | None = ...,
         data: Global___DataTrackStats | None = ...,
+        audio_level: _builtins.float | None = ...,
+        brightness: _builtins.float | None = ...,
+        available_bps: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "measure_time", b"measure_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_level", b"_audio_level", "_available_bps", b"_available_bps", "_brightness", b"_brightness", "audio_level", b"audio_level", "available_bps", b"available_bps", "brightness", b"brightness", "data", b"data", "measure_time", b"measure_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "measure_time", b"measure_time", "publication_id", b"publication_id", "streams", b"streams", "track_sid", b"track_sid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_level", b"_audio_level", "_available_bps", b"_available_bps", "_brightness", b"_brightness", "audio_level", b"audio_level", "available_bps", b"available_bps", "brightness", b"brightness", "data", b"data", "measure_time", b"measure_time", "publication_id", b"publication_id", "streams", b"streams", "track_sid", b"track_sid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__audio_level: _TypeAlias = _typing.Literal["audio_level"]  # noqa: Y015
+    _WhichOneofArgType__audio_level: _TypeAlias = _typing.Literal["_audio_level", b"_audio_level"]  # noqa: Y015
+    _WhichOneofReturnType__available_bps: _TypeAlias = _typing.Literal["available_bps"]  # noqa: Y015
+    _WhichOneofArgType__available_bps: _TypeAlias = _typing.Literal["_available_bps", b"_available_bps"]  # noqa: Y015
+    _WhichOneofReturnType__brightness: _TypeAlias = _typing.Literal["brightness"]  # noqa: Y015
+    _WhichOneofArgType__brightness: _TypeAlias = _typing.Literal["_brightness", b"_brightness"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_level) -> _WhichOneofReturnType__audio_level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__available_bps) -> _WhichOneofReturnType__available_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__brightness) -> _WhichOneofReturnType__brightness | None: ...
 
 Global___HostedTrackStats: _TypeAlias = HostedTrackStats  # noqa: Y015
 
@@ -570,9 +623,9 @@ class RtpStreamStats(_message.Message):
     rid: _builtins.str
     """RTP stream id of the layer. Empty where there is one."""
     packets_sent: _builtins.int
-    """packetsSent."""
+    """packetsSent, retransmissions and padding included."""
     bytes_sent: _builtins.int
-    """bytesSent: payload, retransmissions included, headers not."""
+    """bytesSent: payload, retransmissions included, headers and padding not."""
     retransmitted_packets_sent: _builtins.int
     """retransmittedPacketsSent."""
     retransmitted_bytes_sent: _builtins.int
@@ -588,7 +641,9 @@ class RtpStreamStats(_message.Message):
     pli_count: _builtins.int
     """pliCount. Video."""
     quality_limitation: _quality_pb2.QualityLimitation.ValueType
-    """qualityLimitationReason. Video."""
+    """qualityLimitationReason. Video. WebRTC says BANDWIDTH also where the bitrate that was asked for holds the encoder back, as for the
+    first 20 s of a small video on any line: that is OTHER here, by what the connection has to spare.
+    """
     packets_lost: _builtins.int
     """remote-inbound-rtp packetsLost: may go down."""
     jitter_ms: _builtins.float

@@ -1,0 +1,1 @@
+"""What clients measure: told by their companions, and through ReportTrackStats."""

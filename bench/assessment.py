@@ -14,15 +14,15 @@ from bench.rounds import ratios, spread
 from bench.stand import Stand
 from bench.tuning import BURSTS, ON_A_THRESHOLD, constant, found_after, quantile
 from tests.quality.core.simulation import LAYERS_BPS, PACKET_BITS, SIZES, down
-from track_server.quality.adapting.adaptation import Adaptation
-from track_server.quality.adapting.ladder import HIGH, LOW, MEDIUM, Policy, Timing
-from track_server.quality.assessment import Assessment
-from track_server.quality.detecting.detection import Detection, Facts
-from track_server.quality.measuring.losses import Packets
-from track_server.quality.measuring.meter import Meter
-from track_server.quality.measuring.reading import Flow, Hop, Media, Reading, Source
-from track_server.quality.scoring.score import score_of
-from track_server.quality.watch import Subject, Watch
+from track_server.quality.core.adapting.adaptation import Adaptation
+from track_server.quality.core.adapting.ladder import HIGH, LOW, MEDIUM, Policy, Timing
+from track_server.quality.core.assessment import Assessment
+from track_server.quality.core.detecting.detection import Detection, Facts
+from track_server.quality.core.measuring.losses import Packets
+from track_server.quality.core.measuring.meter import Meter
+from track_server.quality.core.measuring.reading import Flow, Hop, Media, Reading, Source
+from track_server.quality.core.scoring.score import score_of
+from track_server.quality.core.watch import Subject, Watch
 
 _SAMPLE_US: Final = 20.0
 _CORE: Final = 0.25

@@ -25,9 +25,9 @@ from track_server.limits.connection import FIXED_OPTIONS
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.tokens import TokenMint
 from track_server.logs import EventWriter
-from track_server.quality.assessing import Assessing
 from track_server.quality.clock import Moment, SystemClock
-from track_server.quality.quality import Quality
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.quality import Quality
 from track_server.quality.streaming.followed import following
 from track_server.quality.streaming.streams import Streams
 from track_server.rooms.reading import Reader

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.quality.core.simulation import Link, Sound, down, up
-from track_server.quality.detecting.table import AlertKind
-from track_server.quality.measuring.reading import Flow, Hop, Media, Source
-from track_server.quality.scoring.livekit import HIGHEST, followed, sfu_level
-from track_server.quality.watch import Subject, Watch
+from track_server.quality.core.detecting.table import AlertKind
+from track_server.quality.core.measuring.reading import Flow, Hop, Media, Source
+from track_server.quality.core.scoring.livekit import HIGHEST, followed, sfu_level
+from track_server.quality.core.watch import Subject, Watch
 
 SET_ON: Final = (7, 8)
 """The seeds that the thresholds were set on."""

@@ -7,10 +7,10 @@ import pytest
 
 from tests.quality.core.simulation import Link, Sound, up
 from track_server.__main__ import main
-from track_server.quality.measuring.meter import Expected
-from track_server.quality.measuring.reading import Media, Source
-from track_server.quality.recording import begin_line, clock_line, expect_line, readings_line, tick_line
-from track_server.quality.watch import Subject
+from track_server.quality.core.measuring.meter import Expected
+from track_server.quality.core.measuring.reading import Media, Source
+from track_server.quality.core.recording import begin_line, clock_line, expect_line, readings_line, tick_line
+from track_server.quality.core.watch import Subject
 
 
 @pytest.fixture

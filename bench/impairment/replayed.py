@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
-from track_server.quality.assessment import Assessment
-from track_server.quality.measuring.reading import Flow, Hop, Limitation, Media, Reading, Source
-from track_server.quality.watch import Subject
+from track_server.quality.core.assessment import Assessment
+from track_server.quality.core.measuring.reading import Flow, Hop, Limitation, Media, Reading, Source
+from track_server.quality.core.watch import Subject
 
 HOUR_S: Final = 3600.0
 PIECE_S: Final = 15.0

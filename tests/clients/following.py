@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from tests.states import DEADLINE_S, Hearing
-from track_server.quality.assessing import Assessing
-from track_server.quality.measuring.reading import Flow, Hop
-from track_server.quality.measuring.sample import Sample
+from track_server.quality.core.measuring.reading import Flow, Hop
+from track_server.quality.core.measuring.sample import Sample
+from track_server.quality.live.assessing import Assessing
 from track_server.quality.reporting.companions import CompanionStats
 
 

@@ -22,7 +22,7 @@ from track.control.v1.control_pb2 import StateReport
 from track.v1 import quality_alert_pb2, quality_pb2
 from track.v1.quality_pb2 import QUALITY_SOURCE_COMPANION, QualityMeasurement
 from track_control.stats import messages, track_stats
-from track_server.quality.measuring.reading import Hop
+from track_server.quality.core.measuring.reading import Hop
 from track_server.subscription.states import attended as module
 
 

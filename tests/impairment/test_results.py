@@ -24,10 +24,10 @@ from bench.impairment.told import Everything, Told, ToldAlert
 from bench.impairment.told import Flow as ToldFlow
 from track.v1 import quality_alert_pb2 as qa
 from track.v1.quality_pb2 import QualityMeasurement
-from track_server.quality.measuring.reading import Flow, Media, Reading, Source
-from track_server.quality.measuring.reading import Hop as CoreHop
-from track_server.quality.recording import begin_line, clock_line, readings_line, tick_line
-from track_server.quality.watch import Subject
+from track_server.quality.core.measuring.reading import Flow, Media, Reading, Source
+from track_server.quality.core.measuring.reading import Hop as CoreHop
+from track_server.quality.core.recording import begin_line, clock_line, readings_line, tick_line
+from track_server.quality.core.watch import Subject
 
 FLOW: Final = Flow("TR_1", CoreHop.DOWNLINK, "alice")
 KEY: Final = ("TR_1", 2, "alice")

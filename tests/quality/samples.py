@@ -10,8 +10,8 @@ from track.media.v1.media_service_pb2 import DataTrackStats, HostedTrackStats, R
 from track.v1.quality_pb2 import QualitySample
 from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_VIDEO, TrackType
 from track_server.quality.clock import Moment
-from track_server.quality.measuring.meter import Expected, Meter
-from track_server.quality.measuring.reading import Hop, Media
+from track_server.quality.core.measuring.meter import Expected, Meter
+from track_server.quality.core.measuring.reading import Hop, Media
 from track_server.quality.messages import source_sample
 from track_server.quality.sources.data import DataCounters
 from track_server.quality.sources.hosted import hosted_readings

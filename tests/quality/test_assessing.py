@@ -15,13 +15,13 @@ from track.media.v1.media_service_pb2 import SessionStats
 from track.v1.quality_alert_pb2 import QUALITY_HOP_DOWNLINK, QUALITY_HOP_UPLINK, QualityAlert
 from track.v1.quality_pb2 import QualityAttainment
 from track_server.livekit.debug import DownTrack
-from track_server.quality.adapting.adaptation import Adaptation
-from track_server.quality.adapting.ladder import Timing
-from track_server.quality.assessing import Assessing
-from track_server.quality.assessment import AT_ONCE, Assessed
 from track_server.quality.clock import Moment
-from track_server.quality.measuring.reading import Flow, Hop, Reading, Source
-from track_server.quality.roomassessment import RoomAssessment
+from track_server.quality.core.adapting.adaptation import Adaptation
+from track_server.quality.core.adapting.ladder import Timing
+from track_server.quality.core.assessment import AT_ONCE, Assessed
+from track_server.quality.core.measuring.reading import Flow, Hop, Reading, Source
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.roomassessment import RoomAssessment
 from track_server.rooms.room import LiveRoom
 
 MIC = Flow("TR_a1", Hop.UPLINK, "host")

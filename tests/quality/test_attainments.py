@@ -13,7 +13,7 @@ from track.v1.quality_policy_pb2 import QualityAction, QualityActionKind, Qualit
 from track.v1.track_pb2 import VIDEO_QUALITY_HIGH
 from track_server.durations import seconds_of
 from track_server.quality.attainments import Attained, Attainments
-from track_server.quality.measuring.reading import Source
+from track_server.quality.core.measuring.reading import Source
 from track_server.quality.tallies import MOST_SERIES, AttainmentMetrics, Tallies
 
 LOSS = QualityTargets(loss_percent=2.0)

@@ -5,7 +5,7 @@ import pytest
 from tests.quality.samples import Uplink, at, audio, hosted, measure, numbers_of, stream, window_of
 from track.media.v1.media_service_pb2 import DataTrackStats, HostedTrackStats, RtpStreamStats
 from track.v1.track_pb2 import TRACK_TYPE_DATA, TRACK_TYPE_VIDEO
-from track_server.quality.measuring.stream import HISTORY_S, MAX_READINGS
+from track_server.quality.core.measuring.stream import HISTORY_S, MAX_READINGS
 
 
 def test_rates_are_differences_over_the_window() -> None:

@@ -13,8 +13,8 @@ from track.media.v1.media_service_pb2 import SessionStats
 from track.v1.quality_pb2 import QUALITY_SOURCE_PUBLISHER_STATS, QUALITY_SOURCE_SFU_SCORE, GetQualityReportResponse
 from track.v1.track_pb2 import FRESHNESS_SOURCE_WATCHED
 from track_server.errors import TrackNotFound
-from track_server.quality.assessing import Assessing
-from track_server.quality.quality import Quality
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.quality import Quality
 from track_server.rooms.room import DISCONNECTED, POLLED
 
 

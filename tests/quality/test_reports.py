@@ -15,11 +15,11 @@ from track.v1.quality_pb2 import (
 )
 from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_VIDEO
 from track_server.errors import NotFound, ParticipantNotFound, TrackNotFound
-from track_server.quality.assessment import Assessment
 from track_server.quality.clock import Moment
-from track_server.quality.flows import Context
-from track_server.quality.reports import Selection, find_track
-from track_server.quality.roomassessment import RoomAssessment
+from track_server.quality.core.assessment import Assessment
+from track_server.quality.live.flows import Context
+from track_server.quality.live.reports import Selection, find_track
+from track_server.quality.live.roomassessment import RoomAssessment
 from track_server.rooms.room import LiveRoom
 
 TRACKS = {"bob": ["TR_v2", "TR_a1"], "alice": ["TR_v1", "TR_d1"], "carol": []}

@@ -7,11 +7,11 @@ from tests.quality.core.simulation import Link, Sound, up
 from tests.quality.rooms import live_room
 from track.v1 import event_pb2
 from track.v1.quality_alert_pb2 import QualityAlert
-from track_server.quality.assessment import Assessed, Assessment
 from track_server.quality.clock import Moment
-from track_server.quality.flows import Context
-from track_server.quality.measuring.reading import Flow, Source
-from track_server.quality.roomassessment import RoomAssessment
+from track_server.quality.core.assessment import Assessed, Assessment
+from track_server.quality.core.measuring.reading import Flow, Source
+from track_server.quality.live.flows import Context
+from track_server.quality.live.roomassessment import RoomAssessment
 from track_server.store.sqlite import SqliteStore
 
 BEGIN_S = 1_790_000_000.0

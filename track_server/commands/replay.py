@@ -17,9 +17,9 @@ from track_server.commands.wording import time_of, words_of
 from track_server.config import SettingsError
 from track_server.errors import TrackError
 from track_server.faults import fault_of, path_of
+from track_server.quality.core.recording import BadRecording
 from track_server.quality.policies.checking import checked
-from track_server.quality.recording import BadRecording
-from track_server.quality.replaying import Replayed, Replaying
+from track_server.quality.recordings.replaying import Replayed, Replaying
 
 _WRONG: Final = 2
 _LONGEST_LINE: Final = 1024 * 1024

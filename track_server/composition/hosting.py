@@ -14,7 +14,7 @@ from track_server.publishing.meters import Meters
 from track_server.publishing.placement import OwnWorkers
 from track_server.publishing.push.feeds import Feeds
 from track_server.publishing.resources import Hosting
-from track_server.quality.assessing import Assessing
+from track_server.quality.live.assessing import Assessing
 
 
 @dataclass(frozen=True, slots=True)

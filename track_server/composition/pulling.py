@@ -8,7 +8,7 @@ from track_server.composition.foundation import Foundation
 from track_server.composition.hosting import Workers
 from track_server.composition.private_tracks import Private
 from track_server.pulling.pulls import Means, Pulls
-from track_server.quality.assessing import Assessing
+from track_server.quality.live.assessing import Assessing
 from track_server.quality.sources.pulls import pull_readings
 
 

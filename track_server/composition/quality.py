@@ -7,8 +7,8 @@ from typing import Final
 
 from track_server.composition.foundation import Foundation
 from track_server.composition.subscriptions import Subscribed
-from track_server.quality.assessing import Assessing
-from track_server.quality.quality import Quality
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.quality import Quality
 from track_server.rooms.selection import Selection
 from track_server.rooms.subscriptions import KINDS
 

@@ -9,12 +9,12 @@ from track_server.quality.alerts.alerts import Alerts
 from track_server.quality.alerts.archive import Archive
 from track_server.quality.alerts.following import AlertFollowing
 from track_server.quality.alerts.listing import AlertListing
-from track_server.quality.assessing import Assessing
 from track_server.quality.attainments import Attainments
 from track_server.quality.history.archive import PointArchive
 from track_server.quality.history.history import History
 from track_server.quality.history.listing import HistoryListing
-from track_server.quality.recorder import Recorder
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.recordings.recorder import Recorder
 from track_server.quality.tallies import AttainmentMetrics, Tallies
 
 

@@ -17,7 +17,7 @@ from track_server.quality.acting.hands import Hands
 from track_server.quality.acting.history import ActionHistory
 from track_server.quality.acting.listing import AdaptationListing
 from track_server.quality.acting.means import Means
-from track_server.quality.assessing import Assessing
+from track_server.quality.live.assessing import Assessing
 from track_server.quality.policies.policies import Policies
 from track_server.quality.policies.requests import PolicyRequests
 from track_server.rooms.lives import Lives

@@ -12,7 +12,7 @@ from track_server.publishing.replacing import Replacing
 from track_server.publishing.restarting.restarts import Restarts
 from track_server.publishing.restarting.resubscribing import Resubscribing
 from track_server.publishing.restarting.steps import Steps
-from track_server.quality.quality import Quality
+from track_server.quality.live.quality import Quality
 from track_server.subscription.lasting import LastingSubscriptions
 
 

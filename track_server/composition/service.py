@@ -24,7 +24,7 @@ from track_server.publishing.progress import Progress
 from track_server.publishing.publishing import Publishing
 from track_server.publishing.push.pushes import Pushes
 from track_server.publishing.updates import PublicationUpdates
-from track_server.quality.assessing import TICK_S
+from track_server.quality.live.assessing import TICK_S
 from track_server.rooms.watching import Watching
 from track_server.servicer.track import TrackService
 from track_server.subscription.listing import SubscriptionListing

@@ -8,12 +8,12 @@ from track.v1.quality_pb2 import QualityAttainment
 from track.v1.quality_policy_pb2 import QualityPolicy, QualityTargets
 from track.v1.track_pb2 import Track
 from track_server.durations import duration_of
-from track_server.quality.assessment import Assessed
 from track_server.quality.clock import Clock, Moment, SystemClock
-from track_server.quality.measuring.reading import Flow, Hop, Media
-from track_server.quality.roomassessment import RoomAssessment
-from track_server.quality.scoring.attainment import Attainment
-from track_server.quality.watch import Seen, Watch
+from track_server.quality.core.assessment import Assessed
+from track_server.quality.core.measuring.reading import Flow, Hop, Media
+from track_server.quality.core.scoring.attainment import Attainment
+from track_server.quality.core.watch import Seen, Watch
+from track_server.quality.live.roomassessment import RoomAssessment
 
 Holding = Callable[[str, str, str], QualityPolicy | None]
 """The policy that holds in a room, of an identity and a track."""

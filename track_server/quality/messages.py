@@ -19,10 +19,10 @@ from track.v1.quality_pb2 import (
 from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_VIDEO
 from track_server.durations import duration_of, timestamp_at
 from track_server.quality.clock import Moment
-from track_server.quality.measuring.meter import Told
-from track_server.quality.measuring.reading import Flow, Hop, Limitation, Media, Source
-from track_server.quality.measuring.sample import Number, Sample, Share
-from track_server.quality.scoring.level import Level
+from track_server.quality.core.measuring.meter import Told
+from track_server.quality.core.measuring.reading import Flow, Hop, Limitation, Media, Source
+from track_server.quality.core.measuring.sample import Number, Sample, Share
+from track_server.quality.core.scoring.level import Level
 
 MEDIA: Final = {TRACK_TYPE_AUDIO: Media.AUDIO, TRACK_TYPE_VIDEO: Media.VIDEO}
 """Of the tracks that have RTP streams."""

@@ -8,7 +8,7 @@ from track.v1 import quality_pb2 as pb
 from track.v1.track_service_pb2_grpc import TrackServiceServicer
 from track_server.durations import seconds_of
 from track_server.interceptors.context import current_call
-from track_server.quality.quality import Quality
+from track_server.quality.live.quality import Quality
 from track_server.quality.streaming.streams import Streams
 from track_server.rooms.rooms import Rooms
 

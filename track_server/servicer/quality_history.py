@@ -8,7 +8,7 @@ from track.v1 import quality_alert_pb2, quality_pb2, quality_recording_pb2
 from track.v1.track_service_pb2_grpc import TrackServiceServicer
 from track_server.quality.alerts.listing import AlertListing
 from track_server.quality.history.listing import HistoryListing
-from track_server.quality.recorder import Recorder
+from track_server.quality.recordings.recorder import Recorder
 
 
 class QualityHistory(TrackServiceServicer):

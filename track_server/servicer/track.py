@@ -23,9 +23,9 @@ from track_server.quality.acting.applying import HandActions
 from track_server.quality.acting.listing import AdaptationListing
 from track_server.quality.alerts.listing import AlertListing
 from track_server.quality.history.listing import HistoryListing
+from track_server.quality.live.quality import Quality
 from track_server.quality.policies.requests import PolicyRequests as QualityPolicyRequests
-from track_server.quality.quality import Quality
-from track_server.quality.recorder import Recorder
+from track_server.quality.recordings.recorder import Recorder
 from track_server.quality.reporting.reporting import StatsReporting
 from track_server.quality.streaming.streams import Streams
 from track_server.rooms.reading import Reader

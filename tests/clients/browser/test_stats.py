@@ -17,7 +17,7 @@ from track.control.v1 import control_pb2 as control
 from track.v1.quality_pb2 import QUALITY_LIMITATION_OTHER
 from track.v1.quality_stats_pb2 import StreamStats, TrackStats
 from track_server.durations import seconds_of
-from track_server.quality.measuring.reading import Hop
+from track_server.quality.core.measuring.reading import Hop
 
 Stats = list[dict[str, Any]]
 

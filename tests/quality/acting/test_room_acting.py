@@ -23,13 +23,13 @@ from track_server.publishing.book import Book
 from track_server.quality.acting import room as acting_room
 from track_server.quality.acting.history import ActionHistory
 from track_server.quality.acting.room import RoomActing
-from track_server.quality.adapting.action import Action, Move
-from track_server.quality.adapting.ladder import HIGH, LOW, MEDIUM, ActionKind, Family, Line
-from track_server.quality.adapting.measure import Measure, Verdict
-from track_server.quality.adapting.view import View
-from track_server.quality.assessment import Assessed
 from track_server.quality.clock import SystemClock
-from track_server.quality.detecting.table import AlertKind
+from track_server.quality.core.adapting.action import Action, Move
+from track_server.quality.core.adapting.ladder import HIGH, LOW, MEDIUM, ActionKind, Family, Line
+from track_server.quality.core.adapting.measure import Measure, Verdict
+from track_server.quality.core.adapting.view import View
+from track_server.quality.core.assessment import Assessed
+from track_server.quality.core.detecting.table import AlertKind
 from track_server.quality.policies.policies import Policies
 from track_server.rooms.lives import Lives
 from track_server.rooms.room import LiveRoom

@@ -7,7 +7,7 @@ from track.v1.subscription_pb2 import LayerTermKind
 from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_VIDEO, Track, VideoQuality
 from track_server.quality.acting.lines import together
 from track_server.quality.acting.terms import Hand, Held, Place, clipped, covered, of_hands, of_lines
-from track_server.quality.adapting.ladder import HIGH, LOW, MEDIUM, OFF, ActionKind, Family, Line, Policy
+from track_server.quality.core.adapting.ladder import HIGH, LOW, MEDIUM, OFF, ActionKind, Family, Line, Policy
 
 TRACKS: Final = [
     Track(sid="TR_ann", participant_identity="ann", type=TRACK_TYPE_VIDEO),

@@ -5,8 +5,8 @@ import asyncio
 from tests.quality.rooms import live_room
 from track.v1 import event_pb2
 from track_server.quality.alerts.following import KINDS, AlertFollowing
-from track_server.quality.assessing import Assessing
-from track_server.quality.roomassessment import RoomAssessment
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.roomassessment import RoomAssessment
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.selection import Selection
 

@@ -4,10 +4,10 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-from track_server.quality.detecting.table import AlertKind
-from track_server.quality.measuring.meter import Expected
-from track_server.quality.measuring.reading import Flow, Hop, Media, Reading, Source
-from track_server.quality.watch import Subject, Watch
+from track_server.quality.core.detecting.table import AlertKind
+from track_server.quality.core.measuring.meter import Expected
+from track_server.quality.core.measuring.reading import Flow, Hop, Media, Reading, Source
+from track_server.quality.core.watch import Subject, Watch
 
 UTC = 1e9
 DELAY_S = 0.02

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from track_server.quality.measuring.reading import Reading, Source
+from track_server.quality.core.measuring.reading import Reading, Source
 
 
 def sent(second: float, **change: Any) -> Reading:

@@ -5,13 +5,13 @@ import random
 from dataclasses import dataclass, field
 
 from tests.quality.core.simulation import AUDIO, AUDIO_BPS, LAYERS_BPS, VIDEO, Link, Picture, Sound
-from track_server.quality.adapting.action import Action
-from track_server.quality.adapting.adaptation import Adaptation
-from track_server.quality.adapting.ladder import HIGH, Family, Line, Policy, Timing
-from track_server.quality.assessment import Assessed, Assessment
-from track_server.quality.measuring.meter import Expected
-from track_server.quality.measuring.reading import Flow, Hop, Source
-from track_server.quality.watch import Subject
+from track_server.quality.core.adapting.action import Action
+from track_server.quality.core.adapting.adaptation import Adaptation
+from track_server.quality.core.adapting.ladder import HIGH, Family, Line, Policy, Timing
+from track_server.quality.core.assessment import Assessed, Assessment
+from track_server.quality.core.measuring.meter import Expected
+from track_server.quality.core.measuring.reading import Flow, Hop, Source
+from track_server.quality.core.watch import Subject
 
 
 @dataclass

@@ -3,8 +3,8 @@
 import random
 from dataclasses import dataclass, field, replace
 
-from track_server.quality.adapting.ladder import HIGH, LOW, MEDIUM, OFF
-from track_server.quality.measuring.reading import Flow, Hop, Media, Reading, Source
+from track_server.quality.core.adapting.ladder import HIGH, LOW, MEDIUM, OFF
+from track_server.quality.core.measuring.reading import Flow, Hop, Media, Reading, Source
 
 LAYERS_BPS = {OFF: 0, LOW: 160_000, MEDIUM: 450_000, HIGH: 1_700_000}
 SIZES = {LOW: (320, 180), MEDIUM: (640, 360), HIGH: (1280, 720)}

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.quality.core.simulation import down, up
-from track_server.quality.adapting.action import Action, Move
-from track_server.quality.adapting.adaptation import Adaptation
-from track_server.quality.adapting.ladder import MEDIUM, ActionKind, Family, Line, Policy, Timing
-from track_server.quality.assessment import Assessed, Assessment
-from track_server.quality.measuring.reading import Flow, Hop, Limitation, Media, Reading, Source
-from track_server.quality.watch import Subject
+from track_server.quality.core.adapting.action import Action, Move
+from track_server.quality.core.adapting.adaptation import Adaptation
+from track_server.quality.core.adapting.ladder import MEDIUM, ActionKind, Family, Line, Policy, Timing
+from track_server.quality.core.assessment import Assessed, Assessment
+from track_server.quality.core.measuring.reading import Flow, Hop, Limitation, Media, Reading, Source
+from track_server.quality.core.watch import Subject
 
 SEED = st.integers(0, 2**32)
 

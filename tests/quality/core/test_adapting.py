@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from track_server.quality.adapting.action import Action, Move
-from track_server.quality.adapting.adaptation import Adaptation, Budget
-from track_server.quality.adapting.effect import effect
-from track_server.quality.adapting.ladder import HIGH, LOW, MEDIUM, OFF, ActionKind, Family, Line, Policy, Timing
-from track_server.quality.adapting.measure import Measure, Verdict, compared, verdict
-from track_server.quality.adapting.routing import Finding, routed
-from track_server.quality.adapting.view import View
-from track_server.quality.detecting.attribution import Fault
-from track_server.quality.detecting.table import AlertKind
-from track_server.quality.measuring.reading import Flow, Hop
+from track_server.quality.core.adapting.action import Action, Move
+from track_server.quality.core.adapting.adaptation import Adaptation, Budget
+from track_server.quality.core.adapting.effect import effect
+from track_server.quality.core.adapting.ladder import HIGH, LOW, MEDIUM, OFF, ActionKind, Family, Line, Policy, Timing
+from track_server.quality.core.adapting.measure import Measure, Verdict, compared, verdict
+from track_server.quality.core.adapting.routing import Finding, routed
+from track_server.quality.core.adapting.view import View
+from track_server.quality.core.detecting.attribution import Fault
+from track_server.quality.core.detecting.table import AlertKind
+from track_server.quality.core.measuring.reading import Flow, Hop
 
 BOB = Line(Family.DOWNLINK, "bob")
 TRACK = Line(Family.MEDIA, "alice", "TR_a")

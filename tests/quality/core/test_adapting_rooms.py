@@ -9,9 +9,9 @@ import pytest
 
 from tests.quality.core.simulated_room import Room, Subscriber
 from tests.quality.core.simulation import Link
-from track_server.quality.adapting.action import Move
-from track_server.quality.adapting.ladder import HIGH, OFF, ActionKind, Family, Line, Policy
-from track_server.quality.adapting.measure import Verdict
+from track_server.quality.core.adapting.action import Move
+from track_server.quality.core.adapting.ladder import HIGH, OFF, ActionKind, Family, Line, Policy
+from track_server.quality.core.adapting.measure import Verdict
 
 BOB = Line(Family.DOWNLINK, "bob")
 

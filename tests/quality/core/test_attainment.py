@@ -1,6 +1,6 @@
 """The share of measured time within a target."""
 
-from track_server.quality.scoring.attainment import Attainment
+from track_server.quality.core.scoring.attainment import Attainment
 
 
 def test_only_measured_time_counts_and_only_the_last_hour() -> None:

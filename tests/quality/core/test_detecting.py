@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from tests.quality.core.readings import received
 from tests.quality.core.simulation import Link, Sound, down, up
-from track_server.quality.assessment import Assessment
-from track_server.quality.detecting.attribution import Attribution, Fault, Sufferer
-from track_server.quality.detecting.detection import Detection, Facts
-from track_server.quality.detecting.table import DETECTORS, AlertKind, Sequential
-from track_server.quality.measuring.losses import Packets
-from track_server.quality.measuring.meter import Expected
-from track_server.quality.measuring.reading import Flow, Hop, Media, Source
-from track_server.quality.scoring.level import Grading, Level, Scored
-from track_server.quality.watch import Subject, Watch
+from track_server.quality.core.assessment import Assessment
+from track_server.quality.core.detecting.attribution import Attribution, Fault, Sufferer
+from track_server.quality.core.detecting.detection import Detection, Facts
+from track_server.quality.core.detecting.table import DETECTORS, AlertKind, Sequential
+from track_server.quality.core.measuring.losses import Packets
+from track_server.quality.core.measuring.meter import Expected
+from track_server.quality.core.measuring.reading import Flow, Hop, Media, Source
+from track_server.quality.core.scoring.level import Grading, Level, Scored
+from track_server.quality.core.watch import Subject, Watch
 
 LOSS, SEVERE, STALLED, DELAY = AlertKind.NETWORK_LOSS, AlertKind.SEVERE_LOSS, AlertKind.STALLED, AlertKind.DELAY
 HEARD = AlertKind.BAD_AUDIO

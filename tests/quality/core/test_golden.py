@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from track_server.quality.measuring.freezing import threshold_ms
-from track_server.quality.scoring.livekit import HIGHEST, followed, sfu_level
-from track_server.quality.scoring.picture import picture_index
-from track_server.quality.scoring.speech import delay_impairment, mos_of, narrowband_r, speech_mos
+from track_server.quality.core.measuring.freezing import threshold_ms
+from track_server.quality.core.scoring.livekit import HIGHEST, followed, sfu_level
+from track_server.quality.core.scoring.picture import picture_index
+from track_server.quality.core.scoring.speech import delay_impairment, mos_of, narrowband_r, speech_mos
 
 VECTORS = json.loads(Path(__file__).with_name("quality_vectors.json").read_text())
 

@@ -8,10 +8,10 @@ import pytest
 from tests.quality.core.interruptions import Spoken
 from tests.quality.core.readings import received
 from tests.quality.core.simulation import down, up
-from track_server.quality.detecting.table import AlertKind
-from track_server.quality.measuring.meter import Expected
-from track_server.quality.measuring.reading import Flow, Hop, Media, Reading
-from track_server.quality.watch import Subject, Watch
+from track_server.quality.core.detecting.table import AlertKind
+from track_server.quality.core.measuring.meter import Expected
+from track_server.quality.core.measuring.reading import Flow, Hop, Media, Reading
+from track_server.quality.core.watch import Subject, Watch
 
 BOTH = pytest.mark.parametrize("flow", [down(), up()], ids=["downlink", "uplink"])
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.quality.core.readings import sent
-from track_server.quality.measuring.losses import REPORT_STALE_S, Losses, Packets
-from track_server.quality.measuring.reading import Hop
+from track_server.quality.core.measuring.losses import REPORT_STALE_S, Losses, Packets
+from track_server.quality.core.measuring.reading import Hop
 
 START_S = 1e9
 

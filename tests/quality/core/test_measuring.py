@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.quality.core.readings import received, sent
-from track_server.quality.measuring.admission import refusal
-from track_server.quality.measuring.continuity import Break
-from track_server.quality.measuring.meter import Expected, Meter
-from track_server.quality.measuring.reading import Hop, Limitation, Media, Reading, Source
-from track_server.quality.measuring.sample import Number, Sample, Share, merged
+from track_server.quality.core.measuring.admission import refusal
+from track_server.quality.core.measuring.continuity import Break
+from track_server.quality.core.measuring.meter import Expected, Meter
+from track_server.quality.core.measuring.reading import Hop, Limitation, Media, Reading, Source
+from track_server.quality.core.measuring.sample import Number, Sample, Share, merged
 
 
 def uplink(*readings: Reading, media: Media = Media.AUDIO) -> Meter:

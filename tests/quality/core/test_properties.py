@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.quality.core.simulation import down, up
-from track_server.quality.adapting.adaptation import Adaptation
-from track_server.quality.adapting.ladder import HIGH, LOW, Policy, Timing
-from track_server.quality.assessment import Assessment
-from track_server.quality.measuring.meter import Expected
-from track_server.quality.measuring.reading import Flow, Limitation, Media, Reading, Source
-from track_server.quality.measuring.sample import Number, Sample, Share
-from track_server.quality.recording import (
+from track_server.quality.core.adapting.adaptation import Adaptation
+from track_server.quality.core.adapting.ladder import HIGH, LOW, Policy, Timing
+from track_server.quality.core.assessment import Assessment
+from track_server.quality.core.measuring.meter import Expected
+from track_server.quality.core.measuring.reading import Flow, Limitation, Media, Reading, Source
+from track_server.quality.core.measuring.sample import Number, Sample, Share
+from track_server.quality.core.recording import (
     begin_line,
     end_line,
     expect_line,
@@ -24,8 +24,8 @@ from track_server.quality.recording import (
     receives_line,
     replay,
 )
-from track_server.quality.scoring.score import Picture
-from track_server.quality.watch import Subject, Watch
+from track_server.quality.core.scoring.score import Picture
+from track_server.quality.core.watch import Subject, Watch
 
 FLOWS = {
     up("TR_a"): Subject("TR_a", "alice", Media.AUDIO),

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.quality.core.simulation import up
-from track_server.quality.detecting.table import AlertKind
-from track_server.quality.measuring.meter import Expected
-from track_server.quality.measuring.reading import Media, Reading, Source
-from track_server.quality.measuring.sample import Sample
-from track_server.quality.scoring.level import Level
-from track_server.quality.watch import Seen, Subject, Watch
+from track_server.quality.core.detecting.table import AlertKind
+from track_server.quality.core.measuring.meter import Expected
+from track_server.quality.core.measuring.reading import Media, Reading, Source
+from track_server.quality.core.measuring.sample import Sample
+from track_server.quality.core.scoring.level import Level
+from track_server.quality.core.watch import Seen, Subject, Watch
 
 Row = dict[str, Any]
 

@@ -5,12 +5,12 @@ import random
 import pytest
 
 from tests.quality.core.simulation import Link, Sound, down
-from track_server.quality.adapting.adaptation import Adaptation
-from track_server.quality.adapting.ladder import Policy, Timing
-from track_server.quality.assessment import Assessment
-from track_server.quality.measuring.meter import Expected
-from track_server.quality.measuring.reading import Media, Source
-from track_server.quality.recording import (
+from track_server.quality.core.adapting.adaptation import Adaptation
+from track_server.quality.core.adapting.ladder import Policy, Timing
+from track_server.quality.core.assessment import Assessment
+from track_server.quality.core.measuring.meter import Expected
+from track_server.quality.core.measuring.reading import Media, Source
+from track_server.quality.core.recording import (
     BadRecording,
     begin_line,
     clock_line,
@@ -21,8 +21,8 @@ from track_server.quality.recording import (
     replay,
     tick_line,
 )
-from track_server.quality.scoring.score import Picture
-from track_server.quality.watch import Subject
+from track_server.quality.core.scoring.score import Picture
+from track_server.quality.core.watch import Subject
 
 
 def assessment() -> Assessment:

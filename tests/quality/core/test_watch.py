@@ -2,12 +2,12 @@
 
 from tests.quality.core.readings import received, sent
 from tests.quality.core.simulation import down, up
-from track_server.quality.detecting.table import AlertKind
-from track_server.quality.measuring.meter import Expected
-from track_server.quality.measuring.reading import Media, Source
-from track_server.quality.measuring.sample import MAX_AGE_S
-from track_server.quality.scoring.level import STALE_S, Level
-from track_server.quality.watch import SHORT_S, Subject, Watch
+from track_server.quality.core.detecting.table import AlertKind
+from track_server.quality.core.measuring.meter import Expected
+from track_server.quality.core.measuring.reading import Media, Source
+from track_server.quality.core.measuring.sample import MAX_AGE_S
+from track_server.quality.core.scoring.level import STALE_S, Level
+from track_server.quality.core.watch import SHORT_S, Subject, Watch
 
 SOUND = Subject("TR_a", "alice", Media.AUDIO)
 

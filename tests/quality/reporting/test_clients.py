@@ -5,8 +5,8 @@ from livekit.protocol import models
 from tests.quality.rooms import WatchedRooms
 from tests.quality.samples import ManualClock, settle
 from track.v1.track_pb2 import Participant
-from track_server.quality.assessing import Assessing
-from track_server.quality.measuring.reading import Source
+from track_server.quality.core.measuring.reading import Source
+from track_server.quality.live.assessing import Assessing
 from track_server.quality.reporting.clients import Clients
 from track_server.rooms.room import LiveRoom
 

@@ -17,12 +17,12 @@ from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_DATA, TRACK_TYPE_VID
 from track_server.durations import seconds_of
 from track_server.errors import StatsRefused, TrackError, TrackNotFound
 from track_server.quality.clock import Moment
-from track_server.quality.detecting.table import AlertKind
-from track_server.quality.measuring.admission import refusal
-from track_server.quality.measuring.meter import Meter
-from track_server.quality.measuring.reading import Flow, Hop, Limitation, Media, Reading, Source
+from track_server.quality.core.detecting.table import AlertKind
+from track_server.quality.core.measuring.admission import refusal
+from track_server.quality.core.measuring.meter import Meter
+from track_server.quality.core.measuring.reading import Flow, Hop, Limitation, Media, Reading, Source
+from track_server.quality.core.watch import Subject, Watch
 from track_server.quality.sources.client import ClientStats, client_readings
-from track_server.quality.watch import Subject, Watch
 
 RECORDED: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "lossy_clients.json").read_text())
 NOW = Moment(time_s=1_800_000_000.0, monotonic_s=5_000.0)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from track_server.livekit.debug import DownTrack
 from track_server.quality.clock import Moment
-from track_server.quality.measuring.meter import Expected, Meter
-from track_server.quality.measuring.reading import Hop, Limitation, Media, Reading, Source
+from track_server.quality.core.measuring.meter import Expected, Meter
+from track_server.quality.core.measuring.reading import Hop, Limitation, Media, Reading, Source
 from track_server.quality.sources.forwarding import Forwarding
 
 

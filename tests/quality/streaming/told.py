@@ -18,7 +18,7 @@ from track.v1.track_pb2 import Track
 from track_server.durations import timestamp_at
 from track_server.errors import TrackError
 from track_server.quality.clock import Clock, Moment
-from track_server.quality.room import Room
+from track_server.quality.live.room import Room
 from track_server.quality.streaming.streams import Streams
 from track_server.quality.streaming.ticker import Told
 from track_server.rooms.room import WATCHED, LiveRoom

@@ -8,12 +8,12 @@ from track_server.errors import Draining
 from track_server.lifetime import Closing, Tasks
 from track_server.quality.acting.means import Means
 from track_server.quality.acting.room import RoomActing
-from track_server.quality.adapting.adaptation import Adaptation
-from track_server.quality.assessing import Assessing
-from track_server.quality.assessment import Assessed
 from track_server.quality.clock import Moment
+from track_server.quality.core.adapting.adaptation import Adaptation
+from track_server.quality.core.assessment import Assessed
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.roomassessment import RoomAssessment
 from track_server.quality.policies.policies import Policies
-from track_server.quality.roomassessment import RoomAssessment
 from track_server.rooms.rooms import Rooms
 from track_server.rooms.standing import Standing
 

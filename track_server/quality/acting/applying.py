@@ -34,9 +34,9 @@ from track_server.quality.acting.means import Means
 from track_server.quality.acting.messages import FAMILIES, carried_out, measured, new_id
 from track_server.quality.acting.room import RoomActing
 from track_server.quality.acting.terms import is_release
-from track_server.quality.adapting.ladder import Family, Line
-from track_server.quality.adapting.measure import Measure
 from track_server.quality.clock import Moment
+from track_server.quality.core.adapting.ladder import Family, Line
+from track_server.quality.core.adapting.measure import Measure
 from track_server.quality.policies.checking import name_of
 from track_server.quality.policies.reading import LAYERS
 from track_server.rooms.causes import rule_cause

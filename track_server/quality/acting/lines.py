@@ -6,7 +6,7 @@ from track.v1.quality_policy_pb2 import QualityPolicy
 from track.v1.track_pb2 import Track
 from track_server.quality.abilities import Abilities
 from track_server.quality.acting.terms import covered
-from track_server.quality.adapting.ladder import Family, Line, Policy, Timing
+from track_server.quality.core.adapting.ladder import Family, Line, Policy, Timing
 from track_server.quality.policies.policies import Policies
 from track_server.quality.policies.reading import policy_of, timing_of
 

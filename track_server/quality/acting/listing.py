@@ -13,9 +13,9 @@ from track_server.errors import InvalidPageToken, StoreUnavailable
 from track_server.paging import DEFAULT_PAGE_SIZE, page_token, position_in
 from track_server.quality.acting.history import ActionHistory
 from track_server.quality.acting.messages import MOVES, VERDICTS
-from track_server.quality.adapting.action import Move
-from track_server.quality.adapting.effect import effect
-from track_server.quality.adapting.measure import Verdict
+from track_server.quality.core.adapting.action import Move
+from track_server.quality.core.adapting.effect import effect
+from track_server.quality.core.adapting.measure import Verdict
 from track_server.store.records import StoreError
 
 _CORE_MOVES: Final = {message: move for move, message in MOVES.items()}

@@ -13,7 +13,7 @@ from track_server.deadline import Deadline
 from track_server.quality.abilities import Abilities
 from track_server.quality.acting.hands import Hands
 from track_server.quality.acting.history import ActionHistory
-from track_server.quality.assessing import Assessing
+from track_server.quality.live.assessing import Assessing
 from track_server.quality.policies.policies import Policies
 from track_server.rooms.rooms import Rooms
 

@@ -14,10 +14,10 @@ from track.v1.quality_policy_pb2 import (
 )
 from track.v1.track_pb2 import VideoQuality
 from track_server.durations import timestamp_at
-from track_server.quality.adapting.action import Action, Move
-from track_server.quality.adapting.ladder import ActionKind, Family, Line
-from track_server.quality.adapting.measure import Measure, Verdict
 from track_server.quality.clock import Moment
+from track_server.quality.core.adapting.action import Action, Move
+from track_server.quality.core.adapting.ladder import ActionKind, Family, Line
+from track_server.quality.core.adapting.measure import Measure, Verdict
 from track_server.quality.policies.reading import KINDS, LAYERS, MESSAGE_KINDS, QUALITIES
 
 MOVES: Final = {

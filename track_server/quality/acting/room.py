@@ -24,12 +24,12 @@ from track_server.quality.acting.means import Means
 from track_server.quality.acting.messages import as_action, carried_out, judged, released, taken
 from track_server.quality.acting.terms import Held, Place, of_hands, of_lines
 from track_server.quality.acting.trials import Trials
-from track_server.quality.adapting.action import Action
-from track_server.quality.adapting.adaptation import Adaptation
-from track_server.quality.adapting.ladder import HIGH, Family, Line, Policy
-from track_server.quality.adapting.measure import Measure
-from track_server.quality.assessment import Assessed
 from track_server.quality.clock import Moment
+from track_server.quality.core.adapting.action import Action
+from track_server.quality.core.adapting.adaptation import Adaptation
+from track_server.quality.core.adapting.ladder import HIGH, Family, Line, Policy
+from track_server.quality.core.adapting.measure import Measure
+from track_server.quality.core.assessment import Assessed
 from track_server.rooms.causes import rule_cause
 from track_server.store.records import StoreError
 

@@ -8,7 +8,7 @@ from track.v1.quality_policy_pb2 import QualityActionKind
 from track.v1.subscription_pb2 import LayerTerm, LayerTermKind
 from track.v1.track_pb2 import TRACK_TYPE_VIDEO, Track, VideoQuality
 from track_server.durations import timestamp_at
-from track_server.quality.adapting.ladder import ActionKind, Family, Line, Policy
+from track_server.quality.core.adapting.ladder import ActionKind, Family, Line, Policy
 from track_server.quality.policies.reading import LAYERS, QUALITIES
 
 _NETWORK: Final = LayerTermKind.LAYER_TERM_KIND_NETWORK

@@ -12,11 +12,11 @@ from track.v1.quality_policy_pb2 import QualityAction
 from track_server.errors import Draining, TrackError
 from track_server.lifetime import Closing, Tasks
 from track_server.quality.acting.messages import judged
-from track_server.quality.adapting.action import Action
-from track_server.quality.adapting.adaptation import Adaptation
-from track_server.quality.adapting.ladder import Timing
-from track_server.quality.adapting.trial import Trial
-from track_server.quality.assessing import Assessing
+from track_server.quality.core.adapting.action import Action
+from track_server.quality.core.adapting.adaptation import Adaptation
+from track_server.quality.core.adapting.ladder import Timing
+from track_server.quality.core.adapting.trial import Trial
+from track_server.quality.live.assessing import Assessing
 from track_server.rooms.rooms import Rooms
 
 log = structlog.get_logger(__name__)

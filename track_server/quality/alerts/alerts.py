@@ -11,9 +11,9 @@ from track.v1.quality_alert_pb2 import QualityAlert
 from track_server.lifetime import Closing
 from track_server.quality.alerts.archive import Archive
 from track_server.quality.alerts.book import Book
-from track_server.quality.assessment import Assessed
 from track_server.quality.clock import Clock, Moment, SystemClock
-from track_server.quality.roomassessment import RoomAssessment
+from track_server.quality.core.assessment import Assessed
+from track_server.quality.live.roomassessment import RoomAssessment
 
 KEPT_S: Final = 300.0
 """So long, in seconds, what ended is told to streams that resume."""

@@ -7,13 +7,13 @@ from track.v1.event_pb2 import QualityLevelChanged, RoomEvent
 from track.v1.quality_alert_pb2 import QualityAlert
 from track.v1.quality_pb2 import QUALITY_LEVEL_UNSPECIFIED
 from track_server.quality.alerts.messages import ended, started, told
-from track_server.quality.assessment import Alert, Assessed, Assessment
 from track_server.quality.clock import Moment
-from track_server.quality.detecting.attribution import Fault
-from track_server.quality.detecting.table import AlertKind
-from track_server.quality.measuring.reading import Flow
+from track_server.quality.core.assessment import Alert, Assessed, Assessment
+from track_server.quality.core.detecting.attribution import Fault
+from track_server.quality.core.detecting.table import AlertKind
+from track_server.quality.core.measuring.reading import Flow
+from track_server.quality.core.scoring.level import Level
 from track_server.quality.messages import HOPS, LEVELS
-from track_server.quality.scoring.level import Level
 
 _Key = tuple[Flow, AlertKind]
 

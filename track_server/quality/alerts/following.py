@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from track_server.quality.assessing import Assessing
-from track_server.quality.roomassessment import RoomAssessment
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.roomassessment import RoomAssessment
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 from track_server.rooms.selection import Selection

@@ -6,10 +6,10 @@ from track.v1.quality_alert_pb2 import QualityAlert, QualityEvidence, QualityFau
 from track.v1.quality_alert_pb2 import QualityAlertKind as Kind
 from track_server.durations import timestamp_at
 from track_server.quality.clock import Moment
-from track_server.quality.detecting.attribution import Fault
-from track_server.quality.detecting.detection import Evidence
-from track_server.quality.detecting.table import AlertKind
-from track_server.quality.measuring.reading import Flow
+from track_server.quality.core.detecting.attribution import Fault
+from track_server.quality.core.detecting.detection import Evidence
+from track_server.quality.core.detecting.table import AlertKind
+from track_server.quality.core.measuring.reading import Flow
 from track_server.quality.messages import HOPS
 
 UNITS: Final = {

@@ -5,12 +5,12 @@ from typing import Final
 
 from track.v1.quality_pb2 import QualityPoint
 from track_server.durations import timestamp_at
-from track_server.quality.assessment import Assessed
 from track_server.quality.clock import Moment
+from track_server.quality.core.assessment import Assessed
+from track_server.quality.core.measuring.reading import Flow
+from track_server.quality.core.measuring.sample import Number, Sample, Share
 from track_server.quality.history.archive import WINDOWS, PointArchive
-from track_server.quality.measuring.reading import Flow
-from track_server.quality.measuring.sample import Number, Sample, Share
-from track_server.quality.roomassessment import RoomAssessment
+from track_server.quality.live.roomassessment import RoomAssessment
 
 _EARLY_S: Final = 0.5
 """A tick that comes so much early, in seconds, is the one that was due."""

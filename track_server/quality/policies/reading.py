@@ -6,7 +6,7 @@ from typing import Final
 from track.v1.quality_policy_pb2 import QualityActionKind, QualityPolicy, QualityTiming
 from track.v1.track_pb2 import VideoQuality
 from track_server.durations import seconds_of
-from track_server.quality.adapting.ladder import HIGH, LOW, MEDIUM, OFF, ActionKind, Policy, Timing
+from track_server.quality.core.adapting.ladder import HIGH, LOW, MEDIUM, OFF, ActionKind, Policy, Timing
 
 LAYERS: Final = {
     VideoQuality.VIDEO_QUALITY_OFF: OFF,

@@ -3,9 +3,9 @@
 from typing import Final
 
 from track.v1.track_pb2 import Participant
-from track_server.quality.assessing import Assessing
-from track_server.quality.measuring.reading import Source
-from track_server.quality.roomassessment import RoomAssessment
+from track_server.quality.core.measuring.reading import Source
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.roomassessment import RoomAssessment
 from track_server.quality.sources.client import ClientStats
 from track_server.rooms.room import LiveRoom
 

@@ -9,12 +9,12 @@ import structlog
 from track.v1.quality_stats_pb2 import TrackStats
 from track.v1.track_pb2 import Participant
 from track_server.errors import Draining, TrackError
-from track_server.quality.assessing import Assessing
-from track_server.quality.assessment import Assessed
 from track_server.quality.clock import Moment
-from track_server.quality.measuring.reading import Source
+from track_server.quality.core.assessment import Assessed
+from track_server.quality.core.measuring.reading import Source
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.roomassessment import RoomAssessment
 from track_server.quality.reporting.clients import Clients
-from track_server.quality.roomassessment import RoomAssessment
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 from track_server.subscription.states.attendance import Attendance

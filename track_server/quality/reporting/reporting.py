@@ -11,9 +11,9 @@ from track_server.access.principal import Principal
 from track_server.access.question import Question
 from track_server.errors import InvalidField, LimitExceeded, ParticipantNotFound, TrackError, TrackNotFound
 from track_server.limits.rates import Rates
-from track_server.quality.assessing import Assessing
 from track_server.quality.clock import Moment
-from track_server.quality.measuring.reading import Source
+from track_server.quality.core.measuring.reading import Source
+from track_server.quality.live.assessing import Assessing
 from track_server.quality.reporting.clients import Clients
 from track_server.quality.sources.client import ClientStats
 from track_server.rooms.reading import Reader

@@ -14,9 +14,9 @@ from track.v1.track_pb2 import Track
 from track_server.durations import seconds_of
 from track_server.errors import StatsRefused, TrackNotFound
 from track_server.quality.clock import Moment
-from track_server.quality.measuring.admission import FUTURE_S, PAST_S, refusal
-from track_server.quality.measuring.continuity import MAX_GAP_S, went_back
-from track_server.quality.measuring.reading import Flow, Hop, Media, Reading, Source
+from track_server.quality.core.measuring.admission import FUTURE_S, PAST_S, refusal
+from track_server.quality.core.measuring.continuity import MAX_GAP_S, went_back
+from track_server.quality.core.measuring.reading import Flow, Hop, Media, Reading, Source
 from track_server.quality.messages import MEDIA
 from track_server.quality.sources.hosted import LIMITATIONS
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from track.media.v1.media_service_pb2 import HostedTrackStats
 from track.v1.quality_pb2 import QUALITY_SOURCE_PUBLISHER_STATS, QualitySample
 from track_server.durations import duration_of, seconds_of, timestamp_at
-from track_server.quality.measuring.continuity import CLOCK_TOLERANCE_S, MAX_GAP_S
-from track_server.quality.measuring.stream import HISTORY_S, MAX_READINGS, MIN_SPAN_S
+from track_server.quality.core.measuring.continuity import CLOCK_TOLERANCE_S, MAX_GAP_S
+from track_server.quality.core.measuring.stream import HISTORY_S, MAX_READINGS, MIN_SPAN_S
 
 
 @dataclass(frozen=True, slots=True)

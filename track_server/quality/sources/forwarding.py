@@ -10,7 +10,7 @@ from typing import Final
 
 from track_server.livekit.debug import DownTrack
 from track_server.quality.clock import Moment
-from track_server.quality.measuring.reading import Reading, Source
+from track_server.quality.core.measuring.reading import Reading, Source
 
 _LATELY_S: Final = 0.5
 """A packet that went between two looks a second apart did so half a second ago, on average."""

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from track.media.v1.media_service_pb2 import HostedTrackStats, RtpStreamStats
 from track.v1 import quality_pb2
 from track_server.durations import seconds_of
-from track_server.quality.measuring.reading import Limitation, Reading, Source
+from track_server.quality.core.measuring.reading import Limitation, Reading, Source
 
 LIMITATIONS: Final = {
     quality_pb2.QUALITY_LIMITATION_NONE: Limitation.NONE,

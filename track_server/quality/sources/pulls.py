@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from track.media.v1.media_service_pb2 import PullSessionStats
 from track.v1.track_pb2 import Track
-from track_server.quality.measuring.reading import Flow, Hop, Reading, Source
+from track_server.quality.core.measuring.reading import Flow, Hop, Reading, Source
 from track_server.quality.messages import MEDIA
 from track_server.quality.sources.client import client_readings
 

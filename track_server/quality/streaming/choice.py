@@ -5,7 +5,7 @@ from typing import Final, Self
 
 from track.v1.quality_pb2 import StreamQualityReportsRequest
 from track_server.durations import seconds_of
-from track_server.quality.reports import Selection
+from track_server.quality.live.reports import Selection
 
 DEFAULT_INTERVAL_S: Final = 5.0
 """Between two reports where nobody says, in seconds."""

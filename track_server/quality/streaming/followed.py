@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from track.v1.quality_alert_pb2 import QualityAlert
 from track.v1.quality_pb2 import TrackQualityReport
 from track.v1.track_pb2 import Track
-from track_server.quality.assessing import Assessing
 from track_server.quality.clock import Moment
-from track_server.quality.room import Room
-from track_server.quality.roomassessment import RoomAssessment, unfollowed
+from track_server.quality.live.assessing import Assessing
+from track_server.quality.live.room import Room
+from track_server.quality.live.roomassessment import RoomAssessment, unfollowed
 from track_server.quality.streaming.streams import Follow
 from track_server.quality.streaming.ticker import Told
 

@@ -10,7 +10,7 @@ from track.v1.quality_pb2 import StreamQualityReportsRequest
 from track_server.errors import Draining, Internal, ReaderTooSlow, TrackError
 from track_server.lifetime import Closing, Tasks
 from track_server.quality.clock import Clock, SystemClock
-from track_server.quality.room import Room
+from track_server.quality.live.room import Room
 from track_server.quality.streaming.board import BEGIN, KEPT_S, Board
 from track_server.quality.streaming.choice import Choice
 from track_server.quality.streaming.cursor import read_cursor

@@ -8,8 +8,8 @@ from track.v1.quality_alert_pb2 import QualityAlert
 from track.v1.quality_pb2 import StreamQualityReportsResponse, TrackQualityReport
 from track.v1.track_pb2 import Freshness, Track
 from track_server.quality.clock import Clock, Moment
+from track_server.quality.live.room import Room
 from track_server.quality.messages import stamp_of
-from track_server.quality.room import Room
 from track_server.quality.streaming.board import BEGIN, Board
 from track_server.quality.streaming.choice import Choice
 from track_server.quality.streaming.cursor import cursor_text, new_life

@@ -76,23 +76,22 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=MEASURES, help="measure this alone; may be given again")
     parser.add_argument("--quick", action="store_true", help="short and rough, to see that it works")
     given = parser.parse_args()
-    whole = not (given.only or given.quick)
     console = Console(stderr=False, width=None if sys.stdout.isatty() else 160)
     try:
-        figures = uvloop.run(_measure(given.only or list(MEASURES), Effort.quick() if given.quick else Effort.full()))
+        measured = uvloop.run(_measure(given.only or list(MEASURES), Effort.quick() if given.quick else Effort.full()))
     except (ToolMissingError, HelperFailedError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    show(figures, console)
-    if whole:
-        write(figures, RESULTS)
+    show([figure for figures in measured.values() for figure in figures], console)
+    if given.quick:
+        sys.stderr.write("A quick run: bench/results.json stays as it was.\n")
     else:
-        sys.stderr.write("A part, or a quick run: bench/results.json stays as it was.\n")
+        write(measured, list(MEASURES), RESULTS)
     return 0
 
 
-async def _measure(names: Sequence[str], effort: Effort) -> list[Figure]:
-    figures: list[Figure] = []
+async def _measure(names: Sequence[str], effort: Effort) -> dict[str, list[Figure]]:
+    measured: dict[str, list[Figure]] = {}
     # Processes of ours import as we do, wherever we were started.
     os.chdir(RESULTS.parent.parent)
     for name in names:
@@ -100,10 +99,10 @@ async def _measure(names: Sequence[str], effort: Effort) -> list[Figure]:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             # A LiveKit of its own each: no figure sees rooms of another.
             async with standing(Path(directory), effort) as stand:
-                figures += await MEASURES[name](stand)
+                measured[name] = await MEASURES[name](stand)
         sys.stderr.write(f"{name}: measured in {time.monotonic() - begun:.0f} s\n")
         await asyncio.sleep(0.5)
-    return figures
+    return measured
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What is measured, as a file and as a table."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -43,9 +44,17 @@ def told(figure: str, value: float, unit: str, note: str) -> Figure:
     return Figure(figure, round(value, 4), unit, None, None, note)
 
 
-def write(figures: Sequence[Figure], path: Path) -> None:
-    """Writes the figures as JSON, in place of what was there."""
-    document = {"figures": [asdict(figure) for figure in figures]}
+def write(measured: Mapping[str, Sequence[Figure]], order: Sequence[str], path: Path) -> None:
+    """Writes what was measured now as JSON, by the name of its measure, each figure with the measure and the time.
+
+    Figures of measures that were left out stay as they were, with their own times; those of measures that are not in
+    ``order`` are dropped.
+    """
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    known = json.loads(path.read_text())["figures"] if path.exists() else []
+    kept = [each for each in known if each["measure"] in order and each["measure"] not in measured]
+    new = [{"measure": name, "time": time, **asdict(each)} for name, figures in measured.items() for each in figures]
+    document = {"figures": sorted([*kept, *new], key=lambda each: order.index(each["measure"]))}
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -49,10 +49,10 @@ ADAPTATION_S: Final = 480.0
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.impairment", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=25.0, help="no run begins that would end later; default 25")
+    parser.add_argument("--minutes", type=float, default=45.0, help="no run begins that would end later; default 45")
     parser.add_argument("--repeats", type=int, default=1, help="of each profile; default 1")
     parser.add_argument("--only", default="", help=_ONLY)
-    parser.add_argument("--at-once", type=int, default=2 * (os.cpu_count() or 2), help="rooms at a time")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 2, help="rooms at a time; default: one a core")
     parser.add_argument("--seed", type=int, default=1, help="of the order, and of what is dropped; default 1")
     parser.add_argument("--out", type=Path, help="default: bench/impairment.json and .html, of the whole alone")
     return parser.parse_args()

@@ -15,10 +15,10 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from bench.livekit_score import HIGHEST, followed, sfu_level
 from tests.quality.core.simulation import Link, Sound, down, up
 from track_server.quality.core.detecting.table import AlertKind
 from track_server.quality.core.measuring.reading import Flow, Hop, Media, Source
-from track_server.quality.core.scoring.livekit import HIGHEST, followed, sfu_level
 from track_server.quality.core.watch import Subject, Watch
 
 SET_ON: Final = (7, 8)

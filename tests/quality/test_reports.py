@@ -13,12 +13,12 @@ from track.v1.quality_pb2 import (
     QUALITY_SOURCE_SFU_SCORE,
     TrackQualityReport,
 )
-from track.v1.track_pb2 import TRACK_TYPE_AUDIO, TRACK_TYPE_VIDEO
+from track.v1.track_pb2 import TRACK_TYPE_AUDIO
 from track_server.errors import NotFound, ParticipantNotFound, TrackNotFound
 from track_server.quality.clock import Moment
 from track_server.quality.core.assessment import Assessment
 from track_server.quality.live.flows import Context
-from track_server.quality.live.reports import Selection, find_track
+from track_server.quality.live.reports import Selection
 from track_server.quality.live.roomassessment import RoomAssessment
 from track_server.rooms.room import LiveRoom
 
@@ -137,11 +137,3 @@ async def test_what_is_not_there_is_named(selection: Selection, error: type[NotF
     with pytest.raises(error) as caught:
         selection.require(live_room(TRACKS).model)
     assert caught.value.field == field
-
-
-async def test_a_track_is_found_by_its_sid() -> None:
-    model = live_room(TRACKS).model
-    assert find_track(model, "TR_v1", "track_sid").type == TRACK_TYPE_VIDEO
-    with pytest.raises(TrackNotFound) as caught:
-        find_track(model, "TR_none", "track_sid")
-    assert caught.value.field == "track_sid"

@@ -74,6 +74,7 @@ async def test_an_end_that_could_not_be_stored_is_stored_when_it_is_asked_for_ag
             live = await publish(client, room_name, TONE, "host")
             end = publication_pb2.UnpublishTrackRequest(room=room_name, publication_id=live.publication_id)
             async with events(client, room_name) as stream:
+                await stream.until_shown(lambda shown: shown.sid == live.track_sid)
                 with full_disk(track):
                     refused = await refusal(client.UnpublishTrack(end, timeout=30))
                     assert (refused.code, refused.reason) == UNAVAILABLE

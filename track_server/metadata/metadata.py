@@ -24,10 +24,11 @@ from track_server.access.access import Access
 from track_server.access.principal import Principal
 from track_server.deadline import Deadline
 from track_server.errors import EtagMismatch, PublicationEnded, PublicationNotFound, StoreUnavailable, TrackNotFound
+from track_server.etags import compare, new_etag
 from track_server.livekit.api import LiveKitApi
 from track_server.metadata.content import check_patch, merged, text_of
 from track_server.metadata.keeper import Keeper
-from track_server.metadata.record import NONE, RESTORE, Desired, absent, new_etag, origin_of
+from track_server.metadata.record import NONE, RESTORE, Desired, absent, origin_of
 from track_server.metadata.records import Publications, Records
 from track_server.metadata.rules import Rules, expected
 from track_server.metadata.showing import Showing
@@ -85,7 +86,7 @@ class Metadata:
                 if request.validate_only:
                     # Its etag is made with the change.
                     shown = desired.message(target.sid, published=False)
-                    shown.etag = known.etag if known is not None and known.exists else NONE
+                    shown.etag = _etag(known)
                     return SetTrackMetadataResponse(metadata=shown)
                 if known is None or (known.metadata, known.policy) != (desired.metadata, desired.policy):
                     self._admit(live, desired)
@@ -151,7 +152,7 @@ class Metadata:
             target = await self._target(live, request)
             self._refuse_missing(target, request)
             known = self._known(target)
-            _compare(known, request.etag)
+            compare(_etag(known), request.etag, "metadata")
             yield target, known
 
     async def _target(self, live: LiveRoom, request: AnyRequest) -> Target:
@@ -228,7 +229,7 @@ class Metadata:
             return await self._keeper.put(desired, cause)
         except RevisionConflict as error:
             known = self._records.find(desired.room, desired.key)
-            current = known.etag if known is not None and known.exists else NONE
+            current = _etag(known)
             raise EtagMismatch("the metadata was changed since", field="etag", metadata={"etag": current}) from error
         except StoreError as error:
             raise StoreUnavailable("the metadata cannot be stored now") from error
@@ -287,7 +288,5 @@ def _first(target: Target, metadata: struct_pb2.Struct | None, policy: "Overwrit
     )
 
 
-def _compare(known: Desired | None, etag: str) -> None:
-    current = known.etag if known is not None and known.exists else NONE
-    if etag and etag != current:
-        raise EtagMismatch("the metadata was changed since", field="etag", metadata={"etag": current})
+def _etag(known: Desired | None) -> str:
+    return known.etag if known is not None and known.exists else NONE

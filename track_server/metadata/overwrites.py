@@ -9,12 +9,13 @@ import structlog
 
 from track.v1.metadata_pb2 import MetadataChangeReason, OverwritePolicy
 from track_server.errors import LimitExceeded, TrackError
+from track_server.etags import new_etag
 from track_server.lifetime import Closing, Tasks
 from track_server.metadata.attributes import written
 from track_server.metadata.content import parsed, text_of
 from track_server.metadata.contest import Contests
 from track_server.metadata.publisher import Publisher
-from track_server.metadata.record import Desired, new_etag
+from track_server.metadata.record import Desired
 from track_server.metadata.records import Records
 from track_server.metadata.rules import Rules
 from track_server.metadata.showing import Showing

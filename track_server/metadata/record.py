@@ -1,7 +1,6 @@
 """Metadata of one track as it is desired, and as the store keeps it. Pure."""
 
 import hashlib
-import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -137,11 +136,6 @@ def specified(publication: Publication, known: Desired | None) -> Desired | None
         origin=origin,
         revision=known.revision if known is not None else 0,
     )
-
-
-def new_etag() -> str:
-    """One that no state had before."""
-    return secrets.token_hex(_ETAG_BYTES)
 
 
 def absent(room: str, publication_id: str, track_sid: str, identity: str) -> TrackMetadata:

@@ -15,17 +15,17 @@ from track.v1.metadata_pb2 import ListMetadataSchemasRequest, ListMetadataSchema
 from track.v1.track_pb2 import Track
 from track_server.cel import Predicate, compile_filter
 from track_server.errors import (
-    EtagMismatch,
     InvalidSchema,
     LimitExceeded,
     SchemaNotFound,
     SchemaViolation,
     StoreUnavailable,
 )
+from track_server.etags import compare, new_etag
 from track_server.metadata.checking import Checking
 from track_server.metadata.content import plain
 from track_server.metadata.expansion import multiplied
-from track_server.metadata.record import NONE, new_etag
+from track_server.metadata.record import NONE
 from track_server.paging import Position, page_of
 from track_server.store.records import Store, StoreError
 
@@ -104,7 +104,7 @@ class Schemas:
         await self._refuse_invalid(asked.json_schema)
         async with self._turn:
             known = self._find(asked.room, asked.name)
-            _compare(known, etag)
+            compare(_etag(known), etag, "schema")
             if known is None:
                 self._admit(asked.room)
             schema = MetadataSchema(
@@ -112,7 +112,7 @@ class Schemas:
             )
             schema.update_time.CopyFrom(_now())
             if validate_only:
-                schema.etag = known.etag if known is not None else NONE
+                schema.etag = _etag(known)
                 return schema
             try:
                 await self._store.put(_KIND, schema.room, schema.name, schema.SerializeToString())
@@ -133,7 +133,7 @@ class Schemas:
         """Raises SchemaNotFound, EtagMismatch, StoreUnavailable."""
         async with self._turn:
             known = self.get(room, name)
-            _compare(known, etag)
+            compare(_etag(known), etag, "schema")
             if not validate_only:
                 try:
                     await self._store.delete(_KIND, room, name)
@@ -248,10 +248,8 @@ def _invalid(message: str, path: str) -> InvalidSchema:
     return InvalidSchema(message, field=_FIELD, metadata={"path": path})
 
 
-def _compare(known: MetadataSchema | None, etag: str) -> None:
-    current = known.etag if known is not None else NONE
-    if etag and etag != current:
-        raise EtagMismatch("the schema was changed since", field="etag", metadata={"etag": current})
+def _etag(known: MetadataSchema | None) -> str:
+    return known.etag if known is not None else NONE
 
 
 def _position(schema: MetadataSchema) -> Position:

@@ -168,6 +168,15 @@ def find_track(tracks: Mapping[str, track_pb2.Track], sid: str, field: str) -> t
     return track
 
 
+async def track_of(api: LiveKitApi, live: LiveRoom, sid: str, field: str) -> track_pb2.Track:
+    """The track of that SID, also one that was published a moment ago, of which LiveKit's API alone tells yet.
+
+    Raises TrackNotFound with ``field``, LiveKitUnavailable.
+    """
+    known = live.model.tracks
+    return find_track(known if sid in known else (await look(api, live.name)).tracks, sid, field)
+
+
 def parse_order(order_by: str) -> tuple[list[str], Order]:
     """The fields to order by, the SID as the last, and which of them descend. Raises InvalidField."""
     names: list[str] = []

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from bench.livekit_score import HIGHEST, followed, sfu_level
 from track_server.quality.core.measuring.freezing import threshold_ms
-from track_server.quality.core.scoring.livekit import HIGHEST, followed, sfu_level
 from track_server.quality.core.scoring.picture import picture_index
 from track_server.quality.core.scoring.speech import delay_impairment, mos_of, narrowband_r, speech_mos
 

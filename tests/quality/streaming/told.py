@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from tests.quality.rooms import infos, live_room
-from tests.quality.samples import ManualClock
+from tests.quality.samples import ManualClock, settle
 from track.v1.quality_alert_pb2 import QUALITY_ALERT_KIND_STALLED, QUALITY_HOP_UPLINK, QualityAlert
 from track.v1.quality_pb2 import (
     QualityLevel,
@@ -181,6 +181,34 @@ class View:
             self._next.cancel()
             await asyncio.gather(self._next, return_exceptions=True)
         await self.stream.aclose()
+
+
+class Stages(Stage):
+    """A stage whose readers leave at its end."""
+
+    def __init__(self, patience_s: float = 60.0) -> None:
+        super().__init__(patience_s)
+        self.views: list[View] = []
+
+    def open(self, room: ToldRoom | None = None, **fields: Any) -> View:
+        """See Stage."""
+        self.views.append(super().open(room, **fields))
+        return self.views[-1]
+
+    async def beat(self, seconds: float, *views: View) -> None:
+        """The views ask, the time passes, and they take what there is."""
+        for view in views:
+            _ = view.ask()
+        await settle()
+        await self.clock.advance(seconds)
+        for view in views:
+            if view.ask().done():
+                await view.take()
+
+
+def sids(view: View) -> list[str]:
+    """Of which tracks its last message has reports."""
+    return [report.track_sid for report in view.messages[-1].reports]
 
 
 def without_ends(report: TrackQualityReport) -> TrackQualityReport:

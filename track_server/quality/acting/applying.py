@@ -24,7 +24,6 @@ from track_server.errors import (
     ParticipantNotFound,
     StoreUnavailable,
     TrackError,
-    TrackNotFound,
 )
 from track_server.lifetime import Closing, Tasks
 from track_server.livekit.api import LiveKitApi
@@ -40,7 +39,7 @@ from track_server.quality.core.adapting.measure import Measure
 from track_server.quality.policies.checking import name_of
 from track_server.quality.policies.reading import LAYERS
 from track_server.rooms.causes import rule_cause
-from track_server.rooms.reading import look
+from track_server.rooms.reading import look, track_of
 from track_server.rooms.room import LiveRoom
 from track_server.store.records import StoreError
 
@@ -81,7 +80,8 @@ class HandActions(Closing):
         """
         check(request)
         async with self._means.rooms.watch(request.room) as live:
-            track = await self._track(live, request.track_sid) if request.track_sid else None
+            sid = request.track_sid
+            track = await track_of(self._api, live, sid, "track_sid") if sid else None
             if request.kind == _RESTART and track is not None:
                 action = await self._restart(principal, request, live, track, deadline, cause)
             else:
@@ -233,12 +233,6 @@ class HandActions(Closing):
         if participant is None:
             raise ParticipantNotFound(f"no participant {identity!r} in the room", field="participant_identity")
         return participant
-
-    async def _track(self, live: LiveRoom, track_sid: str) -> Track:
-        track = live.model.tracks.get(track_sid) or (await look(self._api, live.name)).tracks.get(track_sid)
-        if track is None:
-            raise TrackNotFound(f"no track {track_sid!r} in the room", field="track_sid")
-        return track
 
 
 def check(request: ApplyAdaptationRequest) -> None:

@@ -6,9 +6,9 @@ from typing import Final
 from track.v1.quality_pb2 import GetQualityReportResponse, TrackQualityReport
 from track.v1.track_pb2 import FRESHNESS_SOURCE_WATCHED, PARTICIPANT_KIND_INGRESS, TRACK_TYPE_DATA, Track
 from track_server.quality.live.assessing import TICK_S, Assessing
-from track_server.quality.live.reports import find_track
 from track_server.quality.live.roomassessment import RoomAssessment, unfollowed
 from track_server.quality.messages import stamp_of
+from track_server.rooms.reading import find_track
 from track_server.rooms.room import LiveRoom
 
 REPORT_WINDOW_S: Final = 5.0
@@ -50,10 +50,10 @@ class Quality:
         ``windows``: of the measurements, in seconds; REPORT_WINDOW_S without any. Where nothing was measured yet, it
         waits up to ``wait_s`` (at most FIRST_WAIT_S) for it. Raises TrackNotFound.
         """
-        find_track(room.model, track_sid, "track_sid")
+        find_track(room.model.tracks, track_sid, "track_sid")
         with self._assessing.following(room.name):
             await self._measured(room, track_sid, min(wait_s, FIRST_WAIT_S))
-            track = find_track(room.model, track_sid, "track_sid")
+            track = find_track(room.model.tracks, track_sid, "track_sid")
             now = self._assessing.clock.now()
             report = self._of(room).report(track, windows or [REPORT_WINDOW_S], now, span_s=REPORT_WINDOW_S)
         return GetQualityReportResponse(time=stamp_of(now), report=report, freshness=room.freshness())

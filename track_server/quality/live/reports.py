@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from track.v1.track_pb2 import Track
 from track_server.errors import ParticipantNotFound, TrackNotFound
 from track_server.quality.live.room import Model
+from track_server.rooms.reading import find_track
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +27,6 @@ class Selection:
         if identity and identity not in model.participants:
             raise ParticipantNotFound(f"participant {identity!r} is not in the room", field="participant_identity")
         for sid in sorted(self.track_sids):
-            track = find_track(model, sid, "track_sids")
+            track = find_track(model.tracks, sid, "track_sids")
             if identity not in ("", track.participant_identity):
                 raise TrackNotFound(f"track {sid!r} is not of participant {identity!r}", field="track_sids")
-
-
-def find_track(model: Model, sid: str, field: str) -> Track:
-    """The track of that SID. Raises TrackNotFound; ``field`` is the request field that named it."""
-    track = model.tracks.get(sid)
-    if track is None:
-        raise TrackNotFound(f"track {sid!r} is not in the room", field=field)
-    return track

@@ -1,7 +1,6 @@
 """The quality policies that are kept, and which of them holds."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -9,7 +8,8 @@ from typing import Final
 from track.v1.quality_policy_pb2 import QualityPolicy
 from track.v1.track_pb2 import Track
 from track_server.access.principal import Principal, remembered
-from track_server.errors import EtagMismatch, LimitExceeded, QualityPolicyNotFound, StoreUnavailable
+from track_server.errors import LimitExceeded, QualityPolicyNotFound, StoreUnavailable
+from track_server.etags import ABSENT, compare, new_etag
 from track_server.lifetime import Closing
 from track_server.publishing.book import Book
 from track_server.quality.policies.kept import Kept, decoded
@@ -20,9 +20,6 @@ from track_server.store.records import Store, StoreError
 
 _KIND: Final = "quality_policy"
 _LIMIT: Final = "max_quality_policies_per_room"
-ABSENT: Final = "*"
-"""The etag of a policy that is not there."""
-_ETAG_BYTES: Final = 6
 
 Listener = Callable[[str], None]
 """Told of a room in which something changed. It must neither wait nor raise."""
@@ -112,16 +109,16 @@ class Policies(Closing):
         room = policy.room
         async with self._turn:
             known = self.find(room, policy.participant_identity, policy.track_sid)
-            _compare(known, etag)
+            compare(_etag(known), etag, "policy")
             if known is None and sum(1 for _ in self.of(room)) >= self._limit:
                 raise LimitExceeded(_LIMIT, self._limit, f"room {room}", used=self._limit + 1)
             kept = QualityPolicy()
             kept.CopyFrom(policy)
             kept.creator_identity = creator.identity
             kept.update_time.FromNanoseconds(time.time_ns())
-            kept.etag = secrets.token_hex(_ETAG_BYTES)
+            kept.etag = new_etag()
             if validate_only:
-                kept.etag = known.etag if known is not None else ABSENT
+                kept.etag = _etag(known)
                 return kept
             try:
                 await self._put(Kept(kept, remembered(creator.message)), track)
@@ -138,7 +135,7 @@ class Policies(Closing):
             known = self.find(room, identity, track_sid)
             if known is None:
                 raise not_found(identity, track_sid)
-            _compare(known, etag)
+            compare(_etag(known), etag, "policy")
             if validate_only:
                 return known
             try:
@@ -182,8 +179,5 @@ def not_found(identity: str, track_sid: str) -> QualityPolicyNotFound:
     return QualityPolicyNotFound(f"no quality policy {whose}", field="participant_identity" if identity else "room")
 
 
-def _compare(known: QualityPolicy | None, etag: str) -> None:
-    current = known.etag if known is not None else ABSENT
-    if etag and etag != current:
-        said = "there is a policy already" if etag == ABSENT else "the policy was changed since"
-        raise EtagMismatch(said, field="etag", metadata={"etag": current})
+def _etag(known: QualityPolicy | None) -> str:
+    return known.etag if known is not None else ABSENT

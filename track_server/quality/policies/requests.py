@@ -27,7 +27,7 @@ from track_server.quality.abilities import Abilities
 from track_server.quality.policies.checking import LAYER_LIMITS, RESTART, checked, name_of, refuse_of_sound
 from track_server.quality.policies.policies import Policies, not_found
 from track_server.rooms.causes import rule_cause
-from track_server.rooms.reading import Reader, find_track, look
+from track_server.rooms.reading import Reader, track_of
 from track_server.rooms.room import LiveRoom
 from track_server.rooms.rooms import Rooms
 
@@ -67,7 +67,7 @@ class PolicyRequests(Closing):
             kept = await self._keep(principal, request, policy, cause)
             return SetQualityPolicyResponse(policy=kept)
         async with self._rooms.watch(room) as live:
-            track = await self._track(live, request.track_sid)
+            track = await track_of(self._api, live, request.track_sid, "track_sid")
             refuse_of_sound(policy, track)
             if RESTART in policy.allowed_actions:
                 publisher = live.model.participants.get(track.participant_identity)
@@ -120,13 +120,6 @@ class PolicyRequests(Closing):
             await self._abilities.require_layers(policy.room, participant, name_of(limits[0]), _ALLOWED)
         if RESTART in allowed:
             await self._abilities.require_restart(policy.room, participant, "", _ALLOWED)
-
-    async def _track(self, live: LiveRoom, track_sid: str) -> Track:
-        track = live.model.tracks.get(track_sid)
-        if track is None:
-            # It may have been published a moment ago.
-            track = (await look(self._api, live.name)).tracks.get(track_sid)
-        return find_track({track.sid: track} if track is not None else {}, track_sid, "track_sid")
 
     async def _publisher(self, room: str, track_sid: str) -> str:
         """Whose track it is; empty where it is not there, or has none of which a policy speaks."""

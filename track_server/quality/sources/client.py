@@ -18,7 +18,7 @@ from track_server.quality.core.measuring.admission import FUTURE_S, PAST_S, refu
 from track_server.quality.core.measuring.continuity import MAX_GAP_S, went_back
 from track_server.quality.core.measuring.reading import Flow, Hop, Media, Reading, Source
 from track_server.quality.messages import MEDIA
-from track_server.quality.sources.hosted import LIMITATIONS
+from track_server.quality.sources.hosted import TOLD_LIMITATIONS
 
 REMEMBERED: Final = 16
 """So many messages back the way of one is looked for that was not held up."""
@@ -76,7 +76,7 @@ def _sent(
         rtt_ms=_number(stream, "rtt_ms"),
         width=_number(stream, "frame_width") or None,
         height=_number(stream, "frame_height") or None,
-        limitation=LIMITATIONS.get(stream.quality_limitation),
+        limitation=TOLD_LIMITATIONS.get(stream.quality_limitation),
         audio_level=_number(stream, "audio_level"),
         cpu_load=cpu_load,
     )

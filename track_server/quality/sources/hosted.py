@@ -4,16 +4,11 @@ import math
 from typing import Final, Literal
 
 from track.media.v1.media_service_pb2 import HostedTrackStats, RtpStreamStats
-from track.v1 import quality_pb2
 from track_server.durations import seconds_of
-from track_server.quality.core.measuring.reading import Limitation, Reading, Source
+from track_server.quality.core.measuring.reading import Reading, Source
+from track_server.quality.messages import LIMITATIONS
 
-LIMITATIONS: Final = {
-    quality_pb2.QUALITY_LIMITATION_NONE: Limitation.NONE,
-    quality_pb2.QUALITY_LIMITATION_CPU: Limitation.CPU,
-    quality_pb2.QUALITY_LIMITATION_BANDWIDTH: Limitation.BANDWIDTH,
-    quality_pb2.QUALITY_LIMITATION_OTHER: Limitation.OTHER,
-}
+TOLD_LIMITATIONS: Final = {told: limitation for limitation, told in LIMITATIONS.items()}
 
 
 def hosted_readings(stats: HostedTrackStats, arrival_s: float) -> list[Reading]:
@@ -54,7 +49,7 @@ def _reading(stream: RtpStreamStats, time_s: float, arrival_s: float) -> Reading
         rtt_ms=_milliseconds(stream, "rtt_ms"),
         width=stream.frame_width if stream.HasField("frame_width") else None,
         height=stream.frame_height if stream.HasField("frame_height") else None,
-        limitation=LIMITATIONS.get(stream.quality_limitation),
+        limitation=TOLD_LIMITATIONS.get(stream.quality_limitation),
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -221,9 +220,8 @@ class Streams(Closing):
                         metadata={"cursor": reader.cursor()},
                     )
                 )
-            with suppress(StopIteration):
-                while now_s - self._resting[oldest := next(iter(self._resting))][2] > KEPT_S:
-                    del self._resting[oldest]
+            for key in [key for key, (_, _, since_s) in self._resting.items() if now_s - since_s > KEPT_S]:
+                del self._resting[key]
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -1,7 +1,6 @@
 """The policies that are kept."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
@@ -9,13 +8,8 @@ from typing import Final
 import structlog
 
 from track.v1.subscription_pb2 import SubscriptionPolicy, SubscriptionRule
-from track_server.errors import (
-    EtagMismatch,
-    InvalidExpression,
-    LimitExceeded,
-    StoreUnavailable,
-    SubscriptionPolicyNotFound,
-)
+from track_server.errors import InvalidExpression, LimitExceeded, StoreUnavailable, SubscriptionPolicyNotFound
+from track_server.etags import ABSENT, compare, new_etag
 from track_server.store.records import Store, StoreError
 from track_server.subscription.policies.condition import Condition, Memory, Sieve, condition_of
 from track_server.subscription.policies.effective import effective
@@ -25,9 +19,6 @@ log = structlog.get_logger(__name__)
 
 _KIND: Final = "subscription_policy"
 _LIMIT: Final = "max_subscription_policies_per_room"
-ABSENT: Final = "*"
-"""The etag of a policy that is not there."""
-_ETAG_BYTES: Final = 6
 
 Listener = Callable[[str, str], None]
 """Room, and the subscriber whose policy changed; empty: the room's, and with it what holds for all of it."""
@@ -137,16 +128,16 @@ class Policies:
         room, identity = policy.room, policy.participant_identity
         async with self._turn:
             known = self.find(room, identity)
-            _compare(known, etag)
+            compare(_etag(known), etag, "policy")
             if known is None and len(self.of(room)) >= self._limit:
                 raise LimitExceeded(_LIMIT, self._limit, f"room {room}", used=self._limit + 1)
             kept = SubscriptionPolicy()
             kept.CopyFrom(policy)
             kept.creator_identity = creator
             kept.update_time.FromNanoseconds(time.time_ns())
-            kept.etag = secrets.token_hex(_ETAG_BYTES)
+            kept.etag = new_etag()
             if validate_only:
-                kept.etag = known.etag if known is not None else ABSENT
+                kept.etag = _etag(known)
                 return kept
             try:
                 await self._store.put(_KIND, room, identity, kept.SerializeToString())
@@ -162,7 +153,7 @@ class Policies:
             known = self.find(room, identity)
             if known is None:
                 raise not_found(identity)
-            _compare(known, etag)
+            compare(_etag(known), etag, "policy")
             if validate_only:
                 return known
             try:
@@ -234,8 +225,5 @@ def not_found(identity: str) -> SubscriptionPolicyNotFound:
     )
 
 
-def _compare(known: SubscriptionPolicy | None, etag: str) -> None:
-    current = known.etag if known is not None else ABSENT
-    if etag and etag != current:
-        said = "there is a policy already" if etag == ABSENT else "the policy was changed since"
-        raise EtagMismatch(said, field="etag", metadata={"etag": current})
+def _etag(known: SubscriptionPolicy | None) -> str:
+    return known.etag if known is not None else ABSENT

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from track_server.quality.core.adapting.action import Move
 from track_server.quality.core.adapting.measure import Verdict
+from track_server.quality.core.intervals import wilson
 
 Z: Final = 1.96
 """95 % confidence."""
@@ -52,8 +53,9 @@ def effect(actions: Iterable[Judged]) -> Effect:
     held = [action.verdict is Verdict.IMPROVED for action in told if action.held]
     if not acted or not held:
         return Effect(len(acted), sum(acted), len(held), sum(held), None, None, None)
-    first, first_least, first_most = _wilson(sum(acted), len(acted))
-    second, second_least, second_most = _wilson(sum(held), len(held))
+    first, second = sum(acted) / len(acted), sum(held) / len(held)
+    first_least, first_most = wilson(first, len(acted), Z)
+    second_least, second_most = wilson(second, len(held), Z)
     gain = first - second
     return Effect(
         len(acted),
@@ -64,11 +66,3 @@ def effect(actions: Iterable[Judged]) -> Effect:
         gain - math.hypot(first - first_least, second_most - second),
         gain + math.hypot(first_most - first, second - second_least),
     )
-
-
-def _wilson(part: int, whole: int) -> tuple[float, float, float]:
-    share = part / whole
-    middle = share + Z * Z / (2 * whole)
-    spread = Z * math.sqrt(share * (1 - share) / whole + Z * Z / (4 * whole * whole))
-    scale = 1 / (1 + Z * Z / whole)
-    return share, scale * (middle - spread), scale * (middle + spread)

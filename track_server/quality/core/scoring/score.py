@@ -1,9 +1,9 @@
 """The score of one sample, with what it may truly be. Pure."""
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
+from track_server.quality.core.intervals import wilson
 from track_server.quality.core.measuring.reading import Media
 from track_server.quality.core.measuring.sample import MAX_AGE_S, Number, Sample, Share
 from track_server.quality.core.scoring.level import Scored
@@ -58,12 +58,8 @@ def score_of(
 
 def loss_range(loss: Share, clumping: float) -> tuple[float, float]:
     """The least and the most percent that the loss may truly be (Wilson's interval of the evidence that is left)."""
-    whole = loss.whole / max(LEAST_CLUMPING, clumping)
-    share = loss.part / loss.whole
-    middle = share + Z * Z / (2 * whole)
-    spread = Z * math.sqrt(share * (1 - share) / whole + Z * Z / (4 * whole * whole))
-    scale = 100.0 / (1 + Z * Z / whole)
-    return max(0.0, scale * (middle - spread)), min(100.0, scale * (middle + spread))
+    found = wilson(loss.part / loss.whole, loss.whole / max(LEAST_CLUMPING, clumping), Z)
+    return 100.0 * found.least, 100.0 * found.most
 
 
 def _speech(sample: Sample, rtt_ms: float, clumping: float) -> Scored | None:

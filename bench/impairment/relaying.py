@@ -229,7 +229,7 @@ def _read(path: Path, changes: Mapping[str, list[Any]]) -> Line:
         # One that moved to another line (it connected anew) goes on there.
         parts.sort(key=lambda part: part["due_s"][0])
         joined = {name: np.concatenate([part[name] for part in parts]) for name in (*_KEPT, "payload_types")}
-        found[label][ssrc] = Stream.made(ssrc, joined, offset_s)
+        found[label][ssrc] = Stream.made(ssrc, joined, offset_s, at_source=label == "up")
     directions = {
         label: Direction(found[label], [Change(at_s, Bounds(**bounds)) for at_s, bounds in changes[label]])
         for label in ("up", "down")

@@ -37,7 +37,9 @@ class Stream:
     """Packets of one SSRC in one direction, by the time at which they were through or would have been.
 
     ``first``: not for what was sent again under the same number: that is lost like any other, and is no media more.
-    ``payload_bytes``: of media, 0 for packets of padding alone. ``payload_types``: those seen.
+    ``payload_bytes``: of media, 0 for packets of padding alone. ``payload_types``: those seen. ``never_s``: when those
+    would have come that their sender numbered and never let out, between what came before and after them: a line that
+    is dead for longer than 5 s is to WebRTC no line, and it throws away what it made for it.
     """
 
     ssrc: int
@@ -47,21 +49,25 @@ class Stream:
     rtp_time: NDArray[np.int64]
     first: NDArray[np.bool_]
     payload_types: frozenset[int] = frozenset()
+    never_s: Times = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
-    def made(cls, ssrc: int, columns: Mapping[str, Any], offset_s: float) -> "Stream":
-        """Of the relay's log; ``offset_s`` takes its clock to UTC."""
+    def made(cls, ssrc: int, columns: Mapping[str, Any], offset_s: float, *, at_source: bool = False) -> "Stream":
+        """Of the relay's log; ``offset_s`` takes its clock to UTC. ``at_source``: whoever numbers the packets is at the
+        line's near end. LiveKit keeps the gaps of what it forwards, so on a downlink they say nothing of the line."""
         due_s = np.asarray(columns["due_s"], np.float64) + offset_s
         order = np.argsort(due_s, kind="stable")
         payload = np.asarray(columns["payload_bytes"], np.int64)
+        numbers, first = _numbered(np.asarray(columns["sequence"], np.int64))
         return cls(
             ssrc,
             due_s[order],
             np.asarray(columns["passed"], np.bool_)[order],
             np.maximum(0, payload - SRTP_TAG_BYTES)[order],
             np.asarray(columns["rtp_time"], np.int64)[order],
-            _first(np.asarray(columns["sequence"], np.int64))[order],
+            first[order],
             frozenset(int(each) for each in columns["payload_types"]),
+            _missing(numbers[first], due_s[first]) if at_source else np.zeros(0),
         )
 
     def within(self, begin_s: float, end_s: float) -> slice:
@@ -71,9 +77,10 @@ class Stream:
         )
 
     def lost(self, begin_s: float, end_s: float) -> Lost:
-        """Dropped, of all that came to the relay, what was sent again included."""
+        """Dropped or never let out, of all, what was sent again included."""
         passed = self.passed[self.within(begin_s, end_s)]
-        return Lost(int(passed.size - np.count_nonzero(passed)), int(passed.size))
+        never = int(np.count_nonzero((self.never_s > begin_s) & (self.never_s <= end_s)))
+        return Lost(int(passed.size - np.count_nonzero(passed)) + never, int(passed.size) + never)
 
     def payload(self, begin_s: float, end_s: float, *, passed_only: bool, less: int = 0) -> int:
         """Bytes of media: sent, or those that passed; each packet's so many bytes ``less``."""
@@ -172,12 +179,20 @@ def lost(streams: Sequence[Stream], begin_s: float, end_s: float) -> Lost:
     return Lost(sum(count.part for count in counts), sum(count.whole for count in counts))
 
 
-def _first(sequence: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each number of 16 bits comes for the first time; numbers go round."""
-    steps = (np.diff(sequence, prepend=sequence[:1]) + 0x8000) % 0x10000 - 0x8000
-    found = np.zeros(sequence.size, np.bool_)
-    found[np.unique(np.cumsum(steps), return_index=True)[1]] = True
-    return found
+def _numbered(sequence: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Numbers that go on where those of 16 bits go round, and whether each comes for the first time."""
+    numbers = np.cumsum((np.diff(sequence, prepend=sequence[:1]) + 0x8000) % 0x10000 - 0x8000)
+    first = np.zeros(sequence.size, np.bool_)
+    first[np.unique(numbers, return_index=True)[1]] = True
+    return numbers, first
+
+
+def _missing(numbers: NDArray[np.int64], due_s: Times) -> Times:
+    """When the numbers that are not there would have come: evenly between their neighbours."""
+    order = np.argsort(numbers)
+    there, at_s = numbers[order], due_s[order]
+    absent = np.setdiff1d(np.arange(there[0], there[-1]) if there.size else there, there, assume_unique=True)
+    return np.sort(np.interp(absent, there, at_s))
 
 
 def _chosen(direction: Direction, ssrcs: frozenset[int]) -> list[Stream]:

@@ -10,7 +10,7 @@ from google.protobuf import duration_pb2
 
 from bench.impairment import judging
 from bench.impairment.told import Flow, LiveKitLevel, Told, ToldAlert
-from bench.impairment.truth import SRTP_TAG_BYTES, Change, Direction, Line, Stream, Truth, lost
+from bench.impairment.truth import SRTP_TAG_BYTES, Change, Direction, Line, Lost, Stream, Truth, lost
 from tests.impairment.line import Bounds
 from track.v1 import quality_alert_pb2 as qa
 from track.v1.quality_pb2 import QualityMeasurement, QualityNumber, QualityShare
@@ -245,6 +245,28 @@ def test_what_is_sent_again_under_its_number_is_lost_as_any_other_and_is_no_medi
     assert made.payload(0, 99, passed_only=False) == 500
     assert made.payload(0, 99, passed_only=True) == 300
     assert made.frames(0, 99, passed_only=False) == 5
+
+
+def test_what_its_sender_numbered_and_never_let_out_is_lost() -> None:
+    numbers = [65_534, 0, 65_535, 3, 4]
+    columns = {
+        "due_s": [1.0, 1.2, 1.25, 2.2, 2.3],
+        "passed": [1, 1, 0, 1, 1],
+        "payload_bytes": [110] * 5,
+        "rtp_time": numbers,
+        "sequence": numbers,
+        "payload_types": [96],
+    }
+    made = Stream.made(9, columns, 0.0, at_source=True)
+    assert [made.lost(*span) for span in ((0, 9), (1.2, 1.6), (1.6, 9))] == [Lost(3, 7), Lost(2, 2), Lost(1, 3)]
+    # Of what LiveKit forwards, it is the publisher's.
+    assert Stream.made(9, columns, 0.0).lost(0, 9) == Lost(1, 5)
+
+
+def test_a_window_that_is_not_yet_as_long_is_not_judged_as_if() -> None:
+    streams = [stream()]
+    young = Told(1058.0, FLOW, measurement(48, loss_before_repair=share(10, 2400)))
+    assert judging.loss_errors([young], streams, 60) == ([], [])
 
 
 def test_no_round_trip_is_known_where_packets_wait_or_jitter() -> None:

@@ -104,7 +104,37 @@ def test_the_packets_of_a_blackout_are_counted_over_the_blackout() -> None:
         uplink.read(second + 0.7)
     uplink.remote = (17, 500)
     uplink.read(17.7)
-    assert uplink.loss(1, 17.7) == pytest.approx(100 * 500 / 550)
+    assert uplink.loss(11, 17.7) == pytest.approx(100 * 500 / 550)
+    assert uplink.loss(1, 17.7) == 100, "it ended with the packet that brought the report"
+
+
+@pytest.mark.parametrize(("until", "begin", "expected"), [(22, 10, 350), (22, 6.5, 500), (22, 16.5, 25), (80, 78, 10)])
+def test_the_loss_of_a_blackout_in_which_a_window_begins_is_that_of_its_end(
+    until: int, begin: float, expected: float
+) -> None:
+    uplink = lossy([0] * 5)
+    for second in range(7, 17):
+        uplink.read(second + 0.7)
+    # A second after the report before it the line was dead for 10 s, of which the last packet brought this.
+    for second in range(17, until + 1):
+        uplink.remote = (second, 500 + 5 * max(0, second - 22))
+        uplink.read(second + 0.7)
+    loss = uplink.losses.over(until - begin, START_S + until + 0.7).after
+    assert loss is not None
+    assert (loss.lost, loss.expected) == (pytest.approx(expected), pytest.approx(50 * (until - begin)))
+
+
+def test_the_last_count_before_the_longest_window_is_kept_however_old() -> None:
+    uplink = lossy([0] * 5)
+    for second in range(7, 27):
+        uplink.read(second + 0.7)
+    # Nothing came from 7 s to 27 s; the longest window begins in it.
+    for second in range(27, 81):
+        uplink.remote = (second, 1000)
+        uplink.read(second + 0.7)
+    loss = uplink.losses.over(60, START_S + 80.7).after
+    assert loss is not None
+    assert (loss.lost, loss.expected) == (pytest.approx(350), pytest.approx(3000))
 
 
 def test_more_lost_than_expected_reaches_further_back_and_never_exceeds_100() -> None:

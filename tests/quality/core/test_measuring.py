@@ -175,7 +175,7 @@ def test_a_blackouts_packets_are_told_once_and_over_its_whole_length() -> None:
     assert (loss.part, loss.whole) == (150, 250)
     loss = total(meter, 1.0).loss_after
     assert loss is not None
-    assert loss.percent == 75
+    assert loss.percent == 100, "it lasted until the report"
 
 
 def test_a_share_of_loss_covers_its_window_though_reports_lie_otherwise() -> None:

@@ -153,8 +153,10 @@ class Losses:
         if not self._points or point.expected - self._points[-1].expected >= 1:
             self._moved_s = point.time_s
         self._points.append(point)
-        if point.time_s - self._points[0].time_s > self._keep_s or len(self._points) > MAX_POINTS:
-            del self._points[0]
+        # The last before the span stays: what is between it and the next is interpolated, and may be a long blackout.
+        points = self._points
+        if len(points) > MAX_POINTS or (len(points) > 1 and point.time_s - points[1].time_s > self._keep_s):
+            del points[0]
         return added
 
     def _resent(self, resent: float | None) -> float:
@@ -192,16 +194,20 @@ class Losses:
 
 
 def _point_at(time_s: float, first: _Point, last: _Point) -> _Point:
-    """What had been counted then, between two counts."""
+    """What had been counted then, between two counts. Loss spreads evenly, but where most was lost it came last: a
+    blackout ends with the packet that the count was told with."""
     if last.time_s - time_s <= AT_ONCE_S:
         return last
     part = (time_s - first.time_s) / (last.time_s - first.time_s)
     if part * (last.time_s - first.time_s) <= AT_ONCE_S:
         return first
+    lost, expected = last.lost - first.lost, last.expected - first.expected
+    at_the_end = expected / 2 < lost <= expected
+    lost_then = max(0.0, lost - (1 - part) * expected) if at_the_end else part * lost
     return _Point(
         time_s,
-        first.lost + part * (last.lost - first.lost),
-        first.expected + part * (last.expected - first.expected),
+        first.lost + lost_then,
+        first.expected + part * expected,
         None if first.resent is None or last.resent is None else first.resent + part * (last.resent - first.resent),
         first.nacks,
     )

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from bench.figures import Figure, show
 from bench.impairment.adaptation import Adapted, compared
 from bench.impairment.adaptation import figures as adaptation_figures
 from bench.impairment.campaign import Outcome, campaign, site
-from bench.impairment.choir import Choir, choir
+from bench.impairment.choir import choir
 from bench.impairment.judgement import Judgement
 from bench.impairment.machine import Ticks
 from bench.impairment.page import page
@@ -45,11 +44,12 @@ COURSES_AT_ONCE: Final = 3
 """At most: each encodes a larger video in three layers."""
 ADAPTATION_S: Final = 480.0
 """Kept for them."""
+CHOIR_S: Final = 360.0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.impairment", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=45.0, help="no run begins that would end later; default 45")
+    parser.add_argument("--minutes", type=float, default=50.0, help="no run begins that would end later; default 50")
     parser.add_argument("--repeats", type=int, default=1, help="of each profile; default 1")
     parser.add_argument("--only", default="", help=_ONLY)
     parser.add_argument("--at-once", type=int, default=os.cpu_count() or 2, help="rooms at a time; default: one a core")
@@ -78,11 +78,8 @@ async def _measure(
     narrow = not words or any(word in ADAPTATION for word in words)
     adapted: list[Adapted] = []
     with tempfile.TemporaryDirectory(prefix="impairment-") as folder:
-        async with (
-            site(Path(folder), asked.seed, browser=narrow or _browser(plans)) as here,
-            contextlib.AsyncExitStack() as beside,
-        ):
-            singing = await beside.enter_async_context(choir(here)) if not words or CHOIR in words else Choir()
+        async with site(Path(folder), asked.seed, browser=narrow or _browser(plans)) as here:
+            sung = await choir(here, CHOIR_S) if not words or CHOIR in words else []
             outcome = await campaign(
                 here,
                 plans,
@@ -95,8 +92,7 @@ async def _measure(
                 at_once = min(asked.at_once, COURSES_AT_ONCE)
                 adapted, failed = await compared(here, COURSES * asked.repeats, at_once, until_s, asked.seed)
                 outcome.failed += failed
-            await beside.aclose()
-        outcome.judged += singing.judged
+        outcome.judged += sung
     load = Ticks.now().since(before)
     machine = {
         "cores": os.cpu_count(),

@@ -1,11 +1,10 @@
-"""Many sound tracks on a line that nothing is done to, for as long as the rest runs: where any alert is a false one."""
+"""Many sound tracks on a line that nothing is done to, and nothing beside them: where any alert is a false one."""
 
 import asyncio
-import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Final, Self
 
@@ -25,18 +24,9 @@ _PIECE_S: Final = 20.0
 """Where the kernel drops a datagram, so much of it is left out, and not the whole."""
 
 
-@dataclass(slots=True)
-class Choir:
-    """``judged``: once it has ended."""
-
-    judged: list[Judgement] = field(default_factory=list)
-
-
-@contextlib.asynccontextmanager
-async def choir(site: Site, voices: int = VOICES) -> AsyncIterator[Choir]:
-    """So many hosted tones, received by one client with the companion, for the span of the block."""
+async def choir(site: Site, seconds: float, voices: int = VOICES) -> list[Judgement]:
+    """So many hosted tones, received by one client with the companion, for so long."""
     room = f"choir-{uuid.uuid4().hex[:10]}"
-    made = Choir()
     async with (
         existing(site, room),
         site.track.client("bench", room_admin=True, room=room) as admin,
@@ -57,20 +47,16 @@ async def choir(site: Site, voices: int = VOICES) -> AsyncIterator[Choir]:
                 await site.oracle.until_received(room, sid, SUBSCRIBER, BROUGHT_UP_S)
             witness.begin()
             marks = [Mark.now(site)]
-            marking = asyncio.create_task(_watch(site, marks))
-            try:
-                yield made
-            finally:
-                marking.cancel()
-                await asyncio.gather(marking, return_exceptions=True)
-            marks.append(Mark.now(site))
+            while (left_s := marks[0].time_s + seconds - marks[-1].time_s) > 0:
+                await asyncio.sleep(min(_PIECE_S, left_s))
+                marks.append(Mark.now(site))
             witness.check()
             told = await witness.end([])
         finally:
             await witness.aclose()
-        made.judged += judged_by_pieces(told, voices, marks)
     async with asyncio.timeout(BROUGHT_UP_S):
         await site.oracle.truth(room)
+    return judged_by_pieces(told, voices, marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +71,6 @@ class Mark:
     def now(cls, site: Site) -> Self:
         """Now."""
         return cls(time.time(), Ticks.now(), udp_drops(site.relay.port))
-
-
-async def _watch(site: Site, marks: list[Mark]) -> None:
-    while True:
-        await asyncio.sleep(_PIECE_S)
-        marks.append(Mark.now(site))
 
 
 def judged_by_pieces(told: Everything, voices: int, marks: Sequence[Mark]) -> list[Judgement]:

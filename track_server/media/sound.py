@@ -5,10 +5,12 @@ from typing import Final
 from livekit import rtc
 
 from track.v1.publication_pb2 import AudioOptions
-from track_server.media.inputs.tone import FRAME_SAMPLES, SAMPLE_RATE
+from track_server.media.inputs.tone import SAMPLE_RATE
 
 QUEUE_MS: Final = 200
 _SAMPLE_BYTES: Final = 2
+_STEP_SAMPLES: Final = SAMPLE_RATE // 100
+"""Samples of 10 ms: the SDK takes no part of them."""
 
 
 def channels_of(audio: AudioOptions) -> int:
@@ -28,7 +30,8 @@ class Sound:
         self._source = rtc.AudioSource(SAMPLE_RATE, self.channels, queue_ms)
         self._processed = (audio.noise_suppression, audio.auto_gain_control)
         self._processing = _processing(audio)
-        self._frame_bytes = FRAME_SAMPLES * self.channels * _SAMPLE_BYTES
+        self._queued = queue_ms > 0
+        self._step_bytes = _STEP_SAMPLES * self.channels * _SAMPLE_BYTES
         self._rest = b""
 
     def create_track(self, name: str) -> rtc.LocalAudioTrack:
@@ -43,17 +46,18 @@ class Sound:
 
     async def play(self, samples: bytes) -> None:
         """Hand over samples. Returns when the SDK has taken them; what is less than 10 ms waits for more."""
-        samples, begin = self._rest + samples, 0
-        # Both take 10 ms at a time: what the processing does to longer frames is wrong, without an error.
-        while begin + self._frame_bytes <= len(samples):
-            frame = rtc.AudioFrame(
-                samples[begin : begin + self._frame_bytes], SAMPLE_RATE, self.channels, FRAME_SAMPLES
-            )
+        samples = self._rest + samples
+        whole = len(samples) - len(samples) % self._step_bytes
+        # Processing takes 10 ms at a time (what it does to longer frames is wrong, without an error), and so does a
+        # source without a queue. Else one frame is best, however long: each is an event for all sources of the process.
+        at_once = whole if self._queued and self._processing is None else self._step_bytes
+        for begin in range(0, whole, at_once or 1):
+            part = samples[begin : begin + at_once]
+            frame = rtc.AudioFrame(part, SAMPLE_RATE, self.channels, len(part) // self._step_bytes * _STEP_SAMPLES)
             if self._processing is not None:
                 self._processing.process_stream(frame)
             await self._source.capture_frame(frame)
-            begin += self._frame_bytes
-        self._rest = samples[begin:]
+        self._rest = samples[whole:]
 
     async def aclose(self) -> None:
         """Close the source."""

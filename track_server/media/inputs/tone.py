@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 
 SAMPLE_RATE: Final = 48_000
-FRAME_SAMPLES: Final = SAMPLE_RATE // 100
-"""Samples of a frame of 10 ms."""
+FRAME_SAMPLES: Final = SAMPLE_RATE // 20
+"""Samples of a frame of 50 ms: each frame is an event of the SDK, of which every source in the process hears."""
 
 
 class Tone:
@@ -27,7 +27,7 @@ class Tone:
         self._offsets = np.arange(FRAME_SAMPLES) * self._step
 
     def next_frame(self) -> bytes:
-        """The next 10 ms, in phase with the frame before."""
+        """The next 50 ms, in phase with the frame before."""
         samples = np.sin(self._offsets + self._phase) * self._amplitude
         # Kept small: the phase of hours would lose precision.
         self._phase = (self._phase + FRAME_SAMPLES * self._step) % (2 * np.pi)

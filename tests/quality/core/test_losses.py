@@ -124,6 +124,21 @@ def test_the_loss_of_a_blackout_in_which_a_window_begins_is_that_of_its_end(
     assert [loss.lost, loss.expected] == pytest.approx([expected, 50 * (until - begin)])
 
 
+def test_what_was_sent_in_a_blackout_is_not_taken_for_even() -> None:
+    uplink = lossy([0] * 5)
+    # Dead from 6 s to 17 s: after 5 s the sender made no more.
+    for second in range(7, 17):
+        uplink.read(second + 0.7, packets=min(300 + 50 * (second - 6) + 35, 550))
+    for second in range(17, 23):
+        uplink.remote = (second, 250)
+        uplink.read(second + 0.7, packets=550 + 50 * (second - 17) + 35)
+    # With the report there came what was sent from 16.7 s to 17 s.
+    for begin, lost in ((7.7, 175.5), (9.7, 75.5), (12, 10.5), (16, 10.5)):
+        loss = uplink.losses.over(22 - begin, START_S + 22.7).after
+        assert loss is not None
+        assert [loss.lost, loss.expected] == pytest.approx([lost, lost + 239.5]), begin
+
+
 def test_the_last_count_before_the_longest_window_is_kept_however_old() -> None:
     uplink = lossy([0] * 5)
     for second in range(7, 27):

@@ -10,8 +10,10 @@ Where ``lost`` is before repair, each retransmission that was received took one 
 """
 
 import math
-from bisect import bisect_right
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from track_server.quality.core.measuring.reading import Hop, Reading
@@ -27,6 +29,9 @@ AT_ONCE_S: Final = 0.02
 """A count so close to its reading, in seconds, is of the same moment: one packet of sound."""
 
 MAX_POINTS: Final = 128
+
+GAP_S: Final = 1.5
+"""Between two counts so far apart, in seconds, it is kept what had been sent meanwhile."""
 
 RATE_S: Final = 5.0
 """Over so many seconds, at least, the packets that are usual in one are counted."""
@@ -51,13 +56,15 @@ _NOTHING: Final = Lost(None, None)
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """The counters when loss was last counted. ``resent``, ``nacks``: None where they are not told."""
+    """The counters when loss was last counted. ``resent``, ``nacks``: None where they are not told. ``between``: what
+    was to be expected by times since the count before, where that is long ago and it is known."""
 
     time_s: float
     lost: float
     expected: float
     resent: float | None
     nacks: int | None
+    between: Sequence[tuple[float, float]] = ()
 
 
 class Losses:
@@ -68,6 +75,8 @@ class Losses:
         self._keep_s = keep_s
         self._before_repair = False
         self._points: list[_Point] = []
+        self._sent: list[tuple[float, float]] = []
+        """By time, since the newest count."""
         self._moved_s = math.nan
         self.missed_s: float | None = None
         """The time that those lost stand for which the newest count added: how long nothing came, where they were lost
@@ -91,6 +100,8 @@ class Losses:
         that were told lost came late, so that the sum of what was added stays true.
         """
         time_s = after.time_s if after.lost_time_s is None else after.lost_time_s
+        if self._hop is Hop.UPLINK and after.packets is not None:
+            self._sent = [*self._sent[1 - MAX_POINTS :], (after.time_s, after.packets)]
         if not before.time_s - PLACING_TOLERANCE_S <= time_s <= after.time_s + PLACING_TOLERANCE_S:
             return _NOTHING
         part = min(1.0, max(0.0, (time_s - before.time_s) / (after.time_s - before.time_s)))
@@ -152,6 +163,11 @@ class Losses:
                 self.missed_s = self._missed_s(added, point)
         if not self._points or point.expected - self._points[-1].expected >= 1:
             self._moved_s = point.time_s
+        before_s = self._points[-1].time_s if self._points else point.time_s
+        if point.time_s - before_s > GAP_S:
+            between = [each for each in self._sent if before_s < each[0] < point.time_s]
+            point = replace(point, between=between)
+        self._sent = [each for each in self._sent if each[0] >= point.time_s]
         self._points.append(point)
         # The last before the span stays: what is between it and the next is interpolated, and may be a long blackout.
         points = self._points
@@ -198,19 +214,28 @@ def _point_at(time_s: float, first: _Point, last: _Point) -> _Point:
     blackout ends with the packet that the count was told with."""
     if last.time_s - time_s <= AT_ONCE_S:
         return last
-    part = (time_s - first.time_s) / (last.time_s - first.time_s)
-    if part * (last.time_s - first.time_s) <= AT_ONCE_S:
+    if time_s - first.time_s <= AT_ONCE_S:
         return first
+    part = (time_s - first.time_s) / (last.time_s - first.time_s)
     lost, expected = last.lost - first.lost, last.expected - first.expected
+    expected_then = _expected_at(time_s, first, last) - first.expected
     at_the_end = expected / 2 < lost <= expected
-    lost_then = max(0.0, lost - (1 - part) * expected) if at_the_end else part * lost
+    lost_then = max(0.0, lost - (expected - expected_then)) if at_the_end else part * lost
     return _Point(
         time_s,
         first.lost + lost_then,
-        first.expected + part * expected,
+        first.expected + expected_then,
         None if first.resent is None or last.resent is None else first.resent + part * (last.resent - first.resent),
         first.nacks,
     )
+
+
+def _expected_at(time_s: float, first: _Point, last: _Point) -> float:
+    steps = [(first.time_s, first.expected), *last.between, (last.time_s, last.expected)]
+    number = bisect_left(steps, time_s, lo=1, hi=len(steps) - 1, key=itemgetter(0))
+    (before_s, before), (after_s, after) = steps[number - 1], steps[number]
+    found = before + (after - before) * (time_s - before_s) / (after_s - before_s)
+    return min(max(found, first.expected), last.expected)
 
 
 def _between(first: int | None, last: int | None, part: float) -> float | None:

@@ -26,7 +26,7 @@ class Lines:
         self._printed = self._board.lines_ever
         for line in list(self._board.lines)[-fresh:] if fresh else ():
             moment, kind, text = event_cells(line)
-            self._console.print(Text.assemble(moment, "  ", f"{kind.plain:20}", text), soft_wrap=True)
+            self._console.print(Text.assemble(moment, "  ", f"{kind.plain:24} ", text), soft_wrap=True)
 
     def tables(self) -> None:
         """Print tracks and quality."""

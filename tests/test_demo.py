@@ -135,16 +135,15 @@ _CHECKS: Final = ("pattern", "tone", "picture", "sound", "readings", "quality re
 async def test_two_demos_at_once_end_with_0_when_media_flowed_and_leave_nothing_behind(
     demo: Callable[..., Awaitable[DemoProcess]],
 ) -> None:
-    # The encoder needs a while to reach a large size on a busy machine.
-    both = [await demo("--seconds", "12"), await demo("--seconds", "12")]
+    # The encoder needs a while to reach the full size on a busy machine.
+    both = [await demo("--seconds", "20"), await demo("--seconds", "20")]
     for running in both:
         status, output = await running.finish()
         assert status == 0, output
         for name in _CHECKS:
             assert re.search(rf"^  ok +{name} ", output, re.MULTILINE), output
         assert "FAILED" not in output
-        # Where the processor is busy, WebRTC makes its pictures smaller.
-        assert re.search(r"^pattern +\d+ +(1280×720|960×540|640×360) ", output, re.MULTILINE), output  # noqa: RUF001
+        assert re.search(r"^pattern +\d+ +1280×720 ", output, re.MULTILINE), output  # noqa: RUF001 - as it is printed
         assert re.search(r"publication_moved +camera/pattern: live", output)
         assert "Traceback" not in output
         await running.leaves_no_process()

@@ -15,9 +15,9 @@ def new_etag() -> str:
     return secrets.token_hex(_BYTES)
 
 
-def compare(current: str, given: str, what: str) -> None:
+def compare(current: str, given: str, what: str, *, absent: str = ABSENT) -> None:
     """Raises EtagMismatch where ``given`` names another state than ``current``; an empty one names none. ``what``: that
-    is to be changed."""
+    is to be changed; ``absent``: the etag it has where it is not there."""
     if given and given != current:
-        said = f"the {what} is there already" if given == ABSENT else f"the {what} was changed since"
+        said = f"the {what} is there already" if given == absent else f"the {what} was changed since"
         raise EtagMismatch(said, field="etag", metadata={"etag": current})

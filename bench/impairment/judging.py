@@ -21,8 +21,8 @@ a sender report and of the receiver report that answers it, and libwebrtc sends 
 LATE_S: Final = 0.005
 """Where the relay itself, which has little to do, came later than this to its work meanwhile, so did all others, and
 what the machine added to the round trip is not known."""
-_SLACK_S: Final = 1.0
-"""A window that is so much shorter or longer than asked, in seconds, is still that window."""
+_SLACK: Final = 0.2
+"""A window that is so much shorter or longer than asked, as a share, is still that window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +200,4 @@ def _loss(told: Told) -> QualityShare | None:
 
 
 def _about(window_s: float, asked_s: float) -> bool:
-    return abs(window_s - asked_s) <= _SLACK_S
+    return abs(window_s - asked_s) <= _SLACK * asked_s

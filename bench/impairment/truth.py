@@ -191,7 +191,7 @@ def _missing(numbers: NDArray[np.int64], due_s: Times) -> Times:
     """When the numbers that are not there would have come: evenly between their neighbours."""
     order = np.argsort(numbers)
     there, at_s = numbers[order], due_s[order]
-    absent = np.setdiff1d(np.arange(there[0], there[-1]) if there.size else there, there, assume_unique=True)
+    absent = np.setdiff1d(np.arange(there[0], there[-1]), there, assume_unique=True)
     return np.sort(np.interp(absent, there, at_s))
 
 

@@ -18,7 +18,6 @@ def test_every_event_of_the_contract_says_whom_it_is_about(change: str) -> None:
     if "participant_identity" in names:
         about.participant_identity = "alice"
     text = describe(event)
-    assert "newer than this demo" not in text
     assert ("alice" in text) == ("participant_identity" in names), text
 
 
@@ -35,7 +34,7 @@ def test_every_event_of_the_contract_says_whom_it_is_about(change: str) -> None:
                     participant_identity="bob",
                 )
             ),
-            "bob TR_1, network loss, downlink",
+            "alert_id=QA_1 kind=NETWORK_LOSS track_sid=TR_1 hop=DOWNLINK participant_identity=bob",
         ),
         (
             RoomEvent(
@@ -62,12 +61,11 @@ def test_every_event_of_the_contract_says_whom_it_is_about(change: str) -> None:
                     previous_level=quality_pb2.QUALITY_LEVEL_GOOD,
                 )
             ),
-            "bob TR_1, poor, was good",
+            "track_sid=TR_1 participant_identity=bob level=POOR previous_level=GOOD",
         ),
-        (RoomEvent(policy_changed=event_pb2.PolicyChanged(name="small", removed=True)), "name small, removed"),
-        (RoomEvent(), "an event that is newer than this demo"),
+        (RoomEvent(policy_changed=event_pb2.PolicyChanged(name="small", removed=True)), "name=small removed=true"),
+        (RoomEvent(), ABSENT),
     ],
 )
 def test_an_event_reads_as_a_line(event: RoomEvent, text: str) -> None:
     assert describe(event) == text
-    assert ABSENT not in text

@@ -263,12 +263,6 @@ def test_what_its_sender_numbered_and_never_let_out_is_lost() -> None:
     assert Stream.made(9, columns, 0.0).lost(0, 9) == Lost(1, 5)
 
 
-def test_a_window_that_is_not_yet_as_long_is_not_judged_as_if() -> None:
-    streams = [stream()]
-    young = Told(1058.0, FLOW, measurement(48, loss_before_repair=share(10, 2400)))
-    assert judging.loss_errors([young], streams, 60) == ([], [])
-
-
 def test_no_round_trip_is_known_where_packets_wait_or_jitter() -> None:
     for bounds in (Bounds(rate_bps=1e5), Bounds(jitter_s=0.04)):
         line = Line(up=Direction(changes=[Change(1000.0, bounds)]))

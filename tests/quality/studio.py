@@ -20,10 +20,10 @@ SEEN = Flow("TR_v1", Hop.DOWNLINK, "host")
 class Studio:
     """A room of a host with a microphone and a data track, and a guest with a camera."""
 
-    def __init__(self) -> None:
+    def __init__(self, linger_s: float = 0.0) -> None:
         self.clock = ManualClock()
         self.rooms = WatchedRooms()
-        self.assessing = Assessing(self.rooms, clock=self.clock, linger_s=0.0)
+        self.assessing = Assessing(self.rooms, clock=self.clock, linger_s=linger_s)
         self.rooms.listen(self.assessing.happened)
         self.room = self.watch()
         self.ended: list[RoomAssessment] = []

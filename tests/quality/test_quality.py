@@ -7,29 +7,25 @@ import pytest
 import pytest_asyncio
 from livekit.protocol import models
 
-from tests.quality.rooms import WatchedRooms, bind, infos, rate
-from tests.quality.samples import ManualClock, audio, hosted, settle
+from tests.quality.rooms import bind, infos, rate
+from tests.quality.samples import audio, hosted, settle
+from tests.quality.studio import Studio
 from track.media.v1.media_service_pb2 import SessionStats
 from track.v1.quality_pb2 import QUALITY_SOURCE_PUBLISHER_STATS, QUALITY_SOURCE_SFU_SCORE, GetQualityReportResponse
 from track.v1.track_pb2 import FRESHNESS_SOURCE_WATCHED
 from track_server.errors import TrackNotFound
-from track_server.quality.live.assessing import Assessing
 from track_server.quality.live.quality import Quality
 from track_server.rooms.room import DISCONNECTED, POLLED
 
 
-class Studio:
+class Reporting(Studio):
     """A room of a hosted microphone (PUB_1, TR_a1), a hosted data track (TR_d1) and a guest's camera (TR_v1)."""
 
     def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.rooms = WatchedRooms()
-        self.assessing = Assessing(self.rooms, clock=self.clock, linger_s=0.05)
+        super().__init__(linger_s=0.05)
         self.quality = Quality(self.assessing)
         self.told: asyncio.Queue[float | None] = asyncio.Queue()
         self.assessing.demand(lambda room: self.told.put_nowait(self.assessing.stats_interval(room)))
-        self.rooms.listen(self.assessing.happened)
-        self.room = self.rooms.watch({"host": ["TR_a1", "TR_d1"], "guest": ["TR_v1"]})
         bind(self.room, "TR_a1", "PUB_1")
 
     def record(self, second: float, sid: str = "TR_a1", identity: str = "host") -> None:
@@ -43,24 +39,17 @@ class Studio:
 
 
 @pytest_asyncio.fixture
-async def studio() -> AsyncIterator[Studio]:
-    result = Studio()
+async def studio() -> AsyncIterator[Reporting]:
+    result = Reporting()
     async with result.assessing:
         yield result
-
-
-@pytest_asyncio.fixture
-async def followed(studio: Studio) -> Studio:
-    """The same, whose room somebody follows."""
-    studio.assessing.follow("somebody", "room")
-    return studio
 
 
 def sources(response: GetQualityReportResponse) -> list[int]:
     return [sample.source for sample in response.report.samples]
 
 
-async def test_a_report_of_what_is_measured_comes_at_once(followed: Studio) -> None:
+async def test_a_report_of_what_is_measured_comes_at_once(followed: Reporting) -> None:
     await followed.measure(6)
     response = await followed.quality.report(followed.room, "TR_a1", wait_s=0)
     assert sources(response) == [QUALITY_SOURCE_PUBLISHER_STATS]
@@ -68,7 +57,7 @@ async def test_a_report_of_what_is_measured_comes_at_once(followed: Studio) -> N
     assert response.freshness.source == FRESHNESS_SOURCE_WATCHED
 
 
-async def test_a_report_asks_for_statistics_and_waits_for_the_first_window(studio: Studio) -> None:
+async def test_a_report_asks_for_statistics_and_waits_for_the_first_window(studio: Reporting) -> None:
     asked = asyncio.ensure_future(studio.quality.report(studio.room, "TR_a1"))
     assert await studio.told.get() == 1.0
     await studio.measure(1)
@@ -78,13 +67,13 @@ async def test_a_report_asks_for_statistics_and_waits_for_the_first_window(studi
     assert await studio.told.get() is None, "nobody asks any more"
 
 
-async def test_a_report_does_not_wait_longer_than_it_may(studio: Studio) -> None:
+async def test_a_report_does_not_wait_longer_than_it_may(studio: Reporting) -> None:
     response = await studio.quality.report(studio.room, "TR_a1", wait_s=0.01)
     assert sources(response) == []
     assert response.report.publication_id == "PUB_1"
 
 
-async def test_old_statistics_and_those_of_an_earlier_sid_are_not_what_a_report_waits_for(followed: Studio) -> None:
+async def test_old_statistics_and_those_of_an_earlier_sid_are_not_what_a_report_waits_for(followed: Reporting) -> None:
     studio = followed
     await studio.measure(3)
     await studio.clock.advance(30)
@@ -98,7 +87,7 @@ async def test_old_statistics_and_those_of_an_earlier_sid_are_not_what_a_report_
     assert (await asked).report.samples[0].window.seconds == 1
 
 
-async def test_a_muted_tracks_report_does_not_wait(studio: Studio) -> None:
+async def test_a_muted_tracks_report_does_not_wait(studio: Reporting) -> None:
     (host,) = infos({"host": ["TR_a1", "TR_d1"]})
     host.tracks[0].muted = True
     studio.room.update([host])
@@ -107,7 +96,7 @@ async def test_a_muted_tracks_report_does_not_wait(studio: Studio) -> None:
     assert sources(response) == []
 
 
-async def test_a_report_of_an_ingress_waits_for_livekits_score_as_nobody_tells_statistics(studio: Studio) -> None:
+async def test_a_report_of_an_ingress_waits_for_livekits_score_as_nobody_tells_statistics(studio: Reporting) -> None:
     (host,) = infos({"host": ["TR_a1", "TR_d1"]})
     host.kind = models.ParticipantInfo.INGRESS
     studio.room.update([host])
@@ -120,7 +109,7 @@ async def test_a_report_of_an_ingress_waits_for_livekits_score_as_nobody_tells_s
     assert sources(response) == [QUALITY_SOURCE_SFU_SCORE]
 
 
-async def test_a_report_of_a_guests_track_waits_for_livekits_score(studio: Studio) -> None:
+async def test_a_report_of_a_guests_track_waits_for_livekits_score(studio: Reporting) -> None:
     asked = asyncio.ensure_future(studio.quality.report(studio.room, "TR_v1"))
     await settle()
     assert not asked.done()
@@ -129,7 +118,7 @@ async def test_a_report_of_a_guests_track_waits_for_livekits_score(studio: Studi
 
 
 @pytest.mark.parametrize("source", [POLLED, DISCONNECTED])
-async def test_a_report_does_not_wait_for_a_score_that_cannot_come(studio: Studio, source: int) -> None:
+async def test_a_report_does_not_wait_for_a_score_that_cannot_come(studio: Reporting, source: int) -> None:
     if source == POLLED:
         studio.room.seen("RM_1", infos({"host": ["TR_a1"], "guest": ["TR_v1"]}), POLLED)
     else:
@@ -140,7 +129,7 @@ async def test_a_report_does_not_wait_for_a_score_that_cannot_come(studio: Studi
 
 
 @pytest.mark.parametrize("sid", ["TR_none", "TR_v1"])
-async def test_a_track_that_is_not_there_or_goes_meanwhile_is_not_found(studio: Studio, sid: str) -> None:
+async def test_a_track_that_is_not_there_or_goes_meanwhile_is_not_found(studio: Reporting, sid: str) -> None:
     asked = asyncio.ensure_future(studio.quality.report(studio.room, sid))
     await settle()
     studio.room.update(infos({"guest": []}))
@@ -149,7 +138,7 @@ async def test_a_track_that_is_not_there_or_goes_meanwhile_is_not_found(studio: 
     assert caught.value.field == "track_sid"
 
 
-async def test_windows_are_reported_shortest_first_and_the_old_form_covers_five_seconds(followed: Studio) -> None:
+async def test_windows_are_reported_shortest_first_and_the_old_form_covers_five_seconds(followed: Reporting) -> None:
     await followed.measure(70)
     response = await followed.quality.report(followed.room, "TR_a1", windows=[60.0, 1.0, 5.0, 1.0], wait_s=0)
     assert [found.window.seconds for found in response.report.measurements] == [1, 5, 60]
@@ -159,7 +148,7 @@ async def test_windows_are_reported_shortest_first_and_the_old_form_covers_five_
     assert default.report.samples[0].window.seconds == 5
 
 
-async def test_a_mute_begins_a_new_window(followed: Studio) -> None:
+async def test_a_mute_begins_a_new_window(followed: Reporting) -> None:
     await followed.measure(6)
     for muted in (True, False):
         (host,) = infos({"host": ["TR_a1", "TR_d1"]})
@@ -171,7 +160,7 @@ async def test_a_mute_begins_a_new_window(followed: Studio) -> None:
     assert response.report.measurements[0].window.seconds == 1
 
 
-async def test_asking_again_keeps_the_statistics_coming(studio: Studio) -> None:
+async def test_asking_again_keeps_the_statistics_coming(studio: Reporting) -> None:
     await studio.quality.report(studio.room, "TR_a1", wait_s=0)
     await studio.quality.report(studio.room, "TR_a1", wait_s=0)
     assert await studio.told.get() == 1.0
@@ -179,14 +168,14 @@ async def test_asking_again_keeps_the_statistics_coming(studio: Studio) -> None:
     assert studio.told.empty()
 
 
-async def test_samples_are_of_the_tracks_that_are_there_by_participant_and_sid(followed: Studio) -> None:
+async def test_samples_are_of_the_tracks_that_are_there_by_participant_and_sid(followed: Reporting) -> None:
     await followed.measure(3)
     reports = followed.quality.sample(followed.room, ["TR_none", "TR_a1", "TR_v1"], 2.0)
     assert [report.track_sid for report in reports] == ["TR_v1", "TR_a1"]
     assert reports[1].samples[0].window.seconds == 2
 
 
-async def test_a_room_that_nobody_follows_tells_what_livekit_told(studio: Studio) -> None:
+async def test_a_room_that_nobody_follows_tells_what_livekit_told(studio: Reporting) -> None:
     rate(studio.room, "guest", models.ConnectionQuality.GOOD, 3.9)
     await studio.measure(3)
     (report,) = studio.quality.sample(studio.room, ["TR_v1"], 2.0)

@@ -3,14 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from google.protobuf.descriptor import EnumDescriptor
-from google.protobuf.message import Message
-
 from track.v1.event_pb2 import RoomEvent, RoomSnapshot, SnapshotReason
 from track.v1.publication_pb2 import Evidence, Publication, PublicationEndCause, PublicationState, Stage
 from track.v1.quality_pb2 import ConnectionQuality, QualitySample, QualitySource, TrackQualityReport
 from track.v1.track_pb2 import FreshnessSource, Participant, ParticipantKind, Track, TrackSource, TrackType
 from track.v1.tracks_pb2 import SubscriptionResult
+from track_server.commands.wording import words_of
 from track_server.durations import seconds_of
 
 ABSENT: Final = "\N{EN DASH}"
@@ -122,7 +120,7 @@ def describe(happened: RoomEvent | RoomSnapshot) -> str:
         case "metadata_changed":
             metadata = happened.metadata_changed.metadata
             about = metadata.track_sid or metadata.publication_id
-            return f"{metadata.participant_identity} {about}: {_plain(happened.metadata_changed)}"
+            return " ".join((f"{metadata.participant_identity} {about}:", *words_of(happened)[1:]))
         case "quality_changed":
             quality = happened.quality_changed
             score = f" ({quality.score:.2f})" if quality.HasField("score") else ""
@@ -133,33 +131,8 @@ def describe(happened: RoomEvent | RoomSnapshot) -> str:
             return happened.room_closed.reason
         case "freshness_changed":
             return word(FreshnessSource.Name, happened.freshness_changed.source, "FRESHNESS_SOURCE_")
-        case None:
-            return "an event that is newer than this demo"
-        case change:
-            return _plain(getattr(happened, change))
-
-
-def _plain(message: Message) -> str:
-    """Whom it is about, of which track, and then what is told in words and numbers."""
-    told = {field.name: (field, value) for field, value in message.ListFields() if not field.is_repeated}
-    subject = [str(told.pop(name)[1]) for name in ("participant_identity", "track_sid") if name in told]
-    parts = []
-    for name, (field, value) in told.items():
-        if field.enum_type is not None:
-            was = "was " if name.startswith("previous_") else ""
-            parts.append(was + _enum_word(field.enum_type, value))
-        elif field.type == field.TYPE_BOOL:
-            parts.append(name.replace("_", " "))
-        elif field.type != field.TYPE_MESSAGE and not name.endswith("_id"):
-            parts.append(f"{name.replace('_', ' ')} {value}")
-    return ", ".join([" ".join(subject), *parts] if subject else parts) or ABSENT
-
-
-def _enum_word(enum: EnumDescriptor, value: int) -> str:
-    """The name of that value without what all its names begin with, in small letters."""
-    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    found = enum.values_by_number.get(value)
-    return str(value) if found is None else found.name.removeprefix(prefix).lower().replace("_", " ")
+        case _:
+            return " ".join(words_of(happened)[1:]) or ABSENT
 
 
 def _track(track: Track) -> str:

@@ -152,7 +152,7 @@ class Metadata:
             target = await self._target(live, request)
             self._refuse_missing(target, request)
             known = self._known(target)
-            compare(_etag(known), request.etag, "metadata")
+            compare(_etag(known), request.etag, "metadata", absent=NONE)
             yield target, known
 
     async def _target(self, live: LiveRoom, request: AnyRequest) -> Target:

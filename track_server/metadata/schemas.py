@@ -104,7 +104,7 @@ class Schemas:
         await self._refuse_invalid(asked.json_schema)
         async with self._turn:
             known = self._find(asked.room, asked.name)
-            compare(_etag(known), etag, "schema")
+            compare(_etag(known), etag, "schema", absent=NONE)
             if known is None:
                 self._admit(asked.room)
             schema = MetadataSchema(
@@ -133,7 +133,7 @@ class Schemas:
         """Raises SchemaNotFound, EtagMismatch, StoreUnavailable."""
         async with self._turn:
             known = self.get(room, name)
-            compare(_etag(known), etag, "schema")
+            compare(_etag(known), etag, "schema", absent=NONE)
             if not validate_only:
                 try:
                     await self._store.delete(_KIND, room, name)

@@ -193,3 +193,19 @@ def test_a_report_that_does_not_lie_between_its_readings_is_left_out(remote_s: f
     uplink.remote = (7 + remote_s, 5000)
     uplink.read(7.7)
     assert uplink.loss(5, 7.7) == pytest.approx(10)
+
+
+@pytest.mark.parametrize(("second", "begin"), [(3, 10.0), (4, 10.4)])
+def test_a_window_is_counted_from_its_first_reading_where_nothing_was_lost_before_the_next_count(
+    second: int, begin: float
+) -> None:
+    losses = Losses(Hop.UPLINK, 65.0)
+    before = sent(10, lost=3, lost_time_s=START_S + 9.4)
+    losses.begin(before)
+    for number, lost in enumerate([second, second, 10]):
+        after = sent(11 + number, lost=lost, lost_time_s=START_S + 10.4 + number)
+        losses.add(before, after)
+        before = after
+    loss = losses.over(60.0, START_S + 13).after
+    assert loss is not None
+    assert [loss.lost, loss.expected] == pytest.approx([10 - second, 50 * (12.4 - begin)])

@@ -11,6 +11,7 @@ Where ``lost`` is before repair, each retransmission that was received took one 
 
 import math
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -75,8 +76,9 @@ class Losses:
         self._keep_s = keep_s
         self._before_repair = False
         self._points: list[_Point] = []
-        self._sent: list[tuple[float, float]] = []
+        self._sent: deque[tuple[float, float]] = deque(maxlen=MAX_POINTS)
         """By time, since the newest count."""
+        self._first: Reading | None = None
         self._moved_s = math.nan
         self.missed_s: float | None = None
         """The time that those lost stand for which the newest count added: how long nothing came, where they were lost
@@ -88,10 +90,13 @@ class Losses:
         return self._points[-1].time_s if self._points else -math.inf
 
     def begin(self, reading: Reading) -> None:
-        """Takes the first reading of a window, where its count was true at its own time: none before it tells more."""
+        """Takes the first reading of a window. None before it tells what had been sent when its count was true, so it
+        counts where that is its own time, or else once the next count says that nothing was lost in between."""
         time_s = reading.time_s if reading.lost_time_s is None else reading.lost_time_s
         if abs(reading.time_s - time_s) <= AT_ONCE_S:
             self._add(reading, time_s, reading.packets, reading.resent)
+        else:
+            self._first = reading
 
     def add(self, before: Reading, after: Reading) -> Lost:
         """Takes the count that ``after`` was read with, if it is a new one, and says what it adds.
@@ -101,9 +106,12 @@ class Losses:
         """
         time_s = after.time_s if after.lost_time_s is None else after.lost_time_s
         if self._hop is Hop.UPLINK and after.packets is not None:
-            self._sent = [*self._sent[1 - MAX_POINTS :], (after.time_s, after.packets)]
+            self._sent.append((after.time_s, after.packets))
         if not before.time_s - PLACING_TOLERANCE_S <= time_s <= after.time_s + PLACING_TOLERANCE_S:
             return _NOTHING
+        first, self._first = self._first, None
+        if first is not None and first.lost == after.lost and time_s > first.time_s:
+            self._add(first, first.time_s, first.packets, first.resent)
         part = min(1.0, max(0.0, (time_s - before.time_s) / (after.time_s - before.time_s)))
         packets = _between(before.packets, after.packets, part)
         return self._add(after, time_s, packets, _between(before.resent, after.resent, part))
@@ -167,7 +175,8 @@ class Losses:
         if point.time_s - before_s > GAP_S:
             between = [each for each in self._sent if before_s < each[0] < point.time_s]
             point = replace(point, between=between)
-        self._sent = [each for each in self._sent if each[0] >= point.time_s]
+        while self._sent and self._sent[0][0] < point.time_s:
+            self._sent.popleft()
         self._points.append(point)
         # The last before the span stays: what is between it and the next is interpolated, and may be a long blackout.
         points = self._points

@@ -33,8 +33,8 @@ STATS_S: Final = 1.0
 
 CROWD: Final = 20
 """With more companions in a room its statistics come each CROWD_STATS_S only. Each tells of all that it receives, so
-they grow with the square of the room: reading a kilobyte takes about 0.3 ms, and twenty who receive sound and video of
-nineteen others tell 400 kB, 0.12 s of a core. What is measured is read over windows of 5 s and more."""
+they grow with the square of the room: reading a kilobyte takes 0.1 to 0.2 ms, and twenty who receive sound and video of
+nineteen others tell 400 kB, 0.06 s of a core. What is measured is read over windows of 5 s and more."""
 
 CROWD_STATS_S: Final = 2.0
 

@@ -1,13 +1,12 @@
 """Reports of companions, as they come, and how many are taken. Pure."""
 
-import json
 from typing import Final
 
-from google.protobuf import json_format
 from protovalidate import Validator
 
 from track.control.v1.control_pb2 import StateReport
 from track_server.allowance import Allowance
+from track_server.protojson import ProtoJsonReader
 
 TOPIC: Final = "track.state.v1"
 MAX_BYTES: Final = 15 * 1024
@@ -16,7 +15,7 @@ MAX_BYTES: Final = 15 * 1024
 # A companion sends at most every 100 ms; a state that is long comes in several at once.
 _PER_SECOND: Final = 12.0
 _BURST: Final = 60.0
-# Reading a kilobyte of JSON takes about 0.3 ms.
+# Reading a kilobyte of JSON takes 0.1 to 0.2 ms.
 _BYTES_PER_S: Final = 32 * 1024.0
 _BURST_BYTES: Final = 256 * 1024.0
 
@@ -25,6 +24,7 @@ class Reader:
     """Reads reports."""
 
     def __init__(self) -> None:
+        self._reader = ProtoJsonReader(StateReport)
         self._validator = Validator()
 
     def read(self, payload: bytes) -> StateReport | None:
@@ -35,11 +35,8 @@ class Reader:
         if len(payload) > MAX_BYTES:
             return None
         try:
-            said = json.loads(payload)
-            if not isinstance(said, dict):
-                return None
-            report = json_format.ParseDict(said, StateReport(), ignore_unknown_fields=True)
-        except (json_format.ParseError, ArithmeticError, ValueError, TypeError, AttributeError, RecursionError):
+            report = self._reader.read(payload)
+        except ValueError:
             return None
         return None if self._validator.collect_violations(report, fail_fast=True) else report
 

@@ -16,7 +16,7 @@ from tests.clients.service import KEY, METHOD, Service, target_of
 from tests.livekit_process import LiveKitProcess
 from tests.participants import Joined, participant
 from track.control.v1 import control_pb2 as control
-from track_server.control.commands import Target, command, payload
+from track_server.control.commands import CommandText, Target, command, payload
 from track_server.control.signing import ControlKey
 
 
@@ -100,8 +100,8 @@ async def test_participants_visible_or_hidden_are_not_obeyed(
     caplog: pytest.LogCaptureFixture,
     signed: bool,
 ) -> None:
-    made = json_format.MessageToJson(command(target_of(alice), PLAN, time.time_ns()))
-    text = json_format.MessageToJson(control.SignedCommand(command=made))
+    made = command(target_of(alice), PLAN, time.time_ns())
+    text = json_format.MessageToJson(control.SignedCommand(command=made.text))
     async with (
         participant(livekit, room, "mallory", can_publish_data=True) as visible,
         participant(livekit, room, "ghost", can_publish_data=True, hidden=True) as hidden,
@@ -157,12 +157,12 @@ async def test_unsigned_must_be_asked_for_and_warns(alice: Joined, caplog: pytes
 async def test_what_is_no_command_is_invalid(sender: Service, alice: Joined) -> None:
     me = target_of(alice)
     texts = ["", "{", "[]", "null", '"x"', "{}", '{"command": 7}', "[" * 5000]
-    texts += [payload(control.Command(command_id="x"), KEY), payload(control.Command(), KEY)]
+    texts += [payload(CommandText("", text), KEY) for text in ('{"commandId": "x"}', "{}")]
     async with attached(alice):
         for text in texts:
             assert (await sender.send(me, text)).status == control.COMMAND_STATUS_INVALID, text[:50]
-        unknown = command(me, control.GetCapabilities(), time.time_ns())
-        unknown.ClearField("get_capabilities")
+        made = command(me, control.GetCapabilities(), time.time_ns())
+        unknown = CommandText(made.command_id, made.text.replace("getCapabilities", "getNews"))
         assert (await sender.send(me, payload(unknown, KEY))).status == control.COMMAND_STATUS_UNSUPPORTED
         missing = control.GetResult(command_id="CMD_never")
         assert (await sender.ask(alice, missing)).status == control.COMMAND_STATUS_NOT_FOUND

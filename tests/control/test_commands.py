@@ -4,6 +4,7 @@ import json
 from typing import get_args
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf import json_format
 
 from track.control.v1 import control_pb2 as control
@@ -19,7 +20,7 @@ from track_server.control.commands import (
     reply_of,
 )
 from track_server.control.companion import consent_of, failure_of
-from track_server.control.signing import ControlKey
+from track_server.control.signing import PREFIX, ControlKey
 from track_server.errors import CompanionFailed, ConsentRefused, InvalidOptions, LiveKitUnavailable, NotSupported
 
 KEY = ControlKey(bytes(32))
@@ -28,7 +29,9 @@ NOW_NS = 1_700_000_000_123_456_789
 
 
 def test_a_command_is_for_one_connection_and_a_short_while() -> None:
-    made = command(TARGET, control.GetStats(), NOW_NS)
+    text = command(TARGET, control.GetStats(), NOW_NS)
+    made = json_format.Parse(text.text, control.Command())
+    assert made.command_id == text.command_id
     assert (made.room, made.participant_identity, made.participant_sid) == ("room", "alice", "PA_1")
     assert made.issue_time.ToNanoseconds() == NOW_NS
     assert made.expire_time.ToNanoseconds() == NOW_NS + VALID_NS
@@ -38,12 +41,27 @@ def test_a_command_is_for_one_connection_and_a_short_while() -> None:
 @pytest.mark.parametrize("action", get_args(Action))
 def test_every_action_has_its_place_also_without_fields(action: type[Action]) -> None:
     made = command(TARGET, action(), NOW_NS)
-    field = made.WhichOneof("action")
-    assert field is not None
-    assert getattr(made, field).DESCRIPTOR.full_name == action.DESCRIPTOR.full_name
     signed = json_format.Parse(payload(made, KEY), control.SignedCommand())
-    assert json_format.Parse(signed.command, control.Command()) == made
+    assert signed.command == made.text
+    read = json_format.Parse(signed.command, control.Command())
+    field = read.WhichOneof("action")
+    assert field is not None
+    assert getattr(read, field).DESCRIPTOR.full_name == action.DESCRIPTOR.full_name
     assert json.loads(signed.command)[next(iter(json.loads(signed.command).keys() - _FIXED))] == {}
+
+
+@pytest.mark.parametrize("room", ['a "room"', "\\", "Straße 🎥", "\u2028\x00"])
+def test_a_command_says_what_was_meant_and_is_signed_as_it_says_it(room: str) -> None:
+    mute = control.SetMuted(track_sid="TR_1", muted=True)
+    signed = json_format.Parse(payload(command(Target(room, "bob", ""), mute, NOW_NS), KEY), control.SignedCommand())
+    expected = control.Command(room=room, participant_identity="bob", set_muted=mute)
+    expected.issue_time.FromNanoseconds(NOW_NS)
+    expected.expire_time.FromNanoseconds(NOW_NS + VALID_NS)
+    made = json_format.Parse(signed.command, control.Command())
+    expected.command_id = made.command_id
+    assert made == expected
+    public_key = Ed25519PublicKey.from_public_bytes(KEY.public.public_key)
+    public_key.verify(signed.signature, PREFIX + signed.command.encode())
 
 
 _FIXED = {"commandId", "room", "participantIdentity", "participantSid", "issueTime", "expireTime"}

@@ -1,20 +1,21 @@
 """What is said to a companion: commands for one connection of one participant, signed, as proto JSON. Pure."""
 
 import base64
-import json
 import math
 import re
 import secrets
+import time
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from google.protobuf import json_format, timestamp_pb2
-from google.protobuf.message import Message
+import orjson
+from google.protobuf import json_format
 
 from track.control.v1 import control_pb2 as control
 from track.v1 import publication_pb2
 from track_server.control.signing import ControlKey
 from track_server.errors import InvalidOptions
+from track_server.protojson import ProtoJsonReader
 
 MAX_PAYLOAD_BYTES: Final = 15 * 1024
 """The most that LiveKit takes in a call of its RPC, each way."""
@@ -38,8 +39,11 @@ Action: TypeAlias = (
 _SID: Final = re.compile(r"TR_[A-Za-z0-9_]{1,61}")
 
 _FIELDS: Final = {
-    field.message_type: field.name for field in control.Command.DESCRIPTOR.oneofs_by_name["action"].fields
+    field.message_type: field.camelcase_name for field in control.Command.DESCRIPTOR.oneofs_by_name["action"].fields
 }
+_REPLY: Final = ProtoJsonReader(control.Reply)
+_STATUSES: Final = frozenset(control.CommandStatus.values()) - {control.COMMAND_STATUS_UNSPECIFIED}
+_CONSENTS: Final = frozenset(publication_pb2.Consent.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,47 +55,46 @@ class Target:
     sid: str
 
 
-def command(target: Target, action: Action, now_ns: int, command_id: str = "") -> control.Command:
+@dataclass(frozen=True, slots=True)
+class CommandText:
+    """A command as it is signed: ``text`` is a Command in proto JSON, ``command_id`` its id."""
+
+    command_id: str
+    text: str
+
+
+def command(target: Target, action: Action, now_ns: int, command_id: str = "") -> CommandText:
     """A command with an id of its own, or that given; ``now_ns``: nanoseconds since 1970 UTC."""
-    issue, expire = timestamp_pb2.Timestamp(), timestamp_pb2.Timestamp()
-    issue.FromNanoseconds(now_ns)
-    expire.FromNanoseconds(now_ns + VALID_NS)
-    made = control.Command(
-        command_id=command_id or f"CMD_{secrets.token_hex(12)}",
-        room=target.room,
-        participant_identity=target.identity,
-        participant_sid=target.sid,
-        issue_time=issue,
-        expire_time=expire,
-    )
-    field: Message = getattr(made, _FIELDS[action.DESCRIPTOR])
-    field.CopyFrom(action)
-    # One without fields is set all the same.
-    field.SetInParent()
-    return made
+    made = command_id or f"CMD_{secrets.token_hex(12)}"
+    # Written by hand, as the SignedCommand below: this is done for every call to a client.
+    fields = {
+        "commandId": made,
+        "room": target.room,
+        "participantIdentity": target.identity,
+        "participantSid": target.sid,
+        "issueTime": _time(now_ns),
+        "expireTime": _time(now_ns + VALID_NS),
+        _FIELDS[action.DESCRIPTOR]: json_format.MessageToDict(action),
+    }
+    return CommandText(made, orjson.dumps(fields).decode())
 
 
-def payload(made: control.Command, key: ControlKey) -> str:
+def payload(made: CommandText, key: ControlKey) -> str:
     """The command as it travels. Raises InvalidOptions where it is longer than LiveKit takes."""
-    text = _compact(json_format.MessageToDict(made))
-    signature = base64.b64encode(key.sign(text)).decode()
-    # A SignedCommand. Written by hand: this is done for every call to a client.
-    result = _compact({"command": text, "keyId": key.public.key_id, "signature": signature})
-    if len(result.encode()) > MAX_PAYLOAD_BYTES:
+    signature = base64.b64encode(key.sign(made.text)).decode()
+    signed = orjson.dumps({"command": made.text, "keyId": key.public.key_id, "signature": signature})
+    if len(signed) > MAX_PAYLOAD_BYTES:
         raise InvalidOptions(f"what is to be said to the client is longer than {MAX_PAYLOAD_BYTES} bytes")
-    return result
+    return signed.decode()
 
 
 def reply_of(text: str) -> control.Reply:
     """The companion's answer. Raises ValueError where it is none. Fields of a newer companion are left out, and so is
     a gap that is no length of time."""
-    try:
-        reply = json_format.Parse(text, control.Reply(), ignore_unknown_fields=True)
-    except json_format.ParseError as error:
-        raise ValueError(str(error)) from error
-    if not reply.status or reply.status not in control.CommandStatus.values():
+    reply = _REPLY.read(text)
+    if reply.status not in _STATUSES:
         raise ValueError("it has no status that is known here")
-    if reply.consent not in publication_pb2.Consent.values():
+    if reply.consent not in _CONSENTS:
         raise ValueError("it has a consent that is not known here")
     if reply.result.track_sid and not _SID.fullmatch(reply.result.track_sid):
         raise ValueError("it has a SID that is none")
@@ -112,5 +115,6 @@ def plan_of(
     return plan
 
 
-def _compact(document: dict[str, Any]) -> str:
-    return json.dumps(document, separators=(",", ":"))
+def _time(at_ns: int) -> str:
+    seconds, rest = divmod(at_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"

@@ -12,7 +12,7 @@ import structlog
 from track.control.v1 import control_pb2 as control
 from track.control.v1.control_pb2 import CommandStatus, Reply
 from track.v1 import error_pb2, publication_pb2, publication_update_pb2
-from track_server.control.commands import Action, Target, command, payload, reply_of
+from track_server.control.commands import Action, CommandText, Target, command, payload, reply_of
 from track_server.control.signing import ControlKey
 from track_server.deadline import Deadline
 from track_server.errors import (
@@ -147,7 +147,7 @@ class Companion:
             raise failure_of(reply)
         return reply
 
-    async def _ask(self, target: Target, asked: control.Command) -> Reply:
+    async def _ask(self, target: Target, asked: CommandText) -> Reply:
         """One call, twice where the first one got no answer: a companion does a command once however often it comes."""
         text = payload(asked, self.key)
         try:

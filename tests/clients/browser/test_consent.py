@@ -119,9 +119,8 @@ async def test_unsigned_mode_must_be_asked_for_warns_and_obeys_the_server(alice:
         await alice.page.call("attach", {"publicKey": "AAAA"})
     await alice.attach(None, unsigned=True)
     assert any("unsigned" in warning for warning in (await alice.page.call("counts"))["warnings"])
-    unsigned = control.SignedCommand(
-        command=json_format.MessageToJson(command(alice.target, control.GetCapabilities(), time.time_ns()))
-    )
+    made = command(alice.target, control.GetCapabilities(), time.time_ns())
+    unsigned = control.SignedCommand(command=made.text)
     reply = await alice.result(await sender.send(alice.target, json_format.MessageToJson(unsigned)))
     assert reply.status == control.COMMAND_STATUS_DONE
     assert not reply.result.capabilities.signed

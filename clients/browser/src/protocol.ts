@@ -26,6 +26,8 @@ export type Result = {
 /** A Reply, but for its command's id. */
 export type Answer = { status: `COMMAND_STATUS_${Status}`; consent?: string; detail?: string; result?: Result };
 
+export const UTF8 = new TextEncoder();
+
 /** A command that is not done. */
 export class Refusal extends Error {
   constructor(readonly status: Status, detail: string, readonly commandId = "") {

@@ -1,6 +1,6 @@
 import { RoomEvent, TrackEvent, type RemoteTrack, type RemoteTrackPublication, type Room } from "livekit-client";
 import { decoding } from "./capabilities.js";
-import type { Fields } from "./protocol.js";
+import { UTF8, type Fields } from "./protocol.js";
 import { messages, report } from "./stats.js";
 
 const TOPIC = "track.state.v1";
@@ -100,7 +100,7 @@ export class StateReports {
     for (const { track, trackSid } of this.videos()) {
       if (!track) continue;
       const { streams: [one] } = await report(track), before = this.decoded.get(trackSid), at = performance.now();
-      const count = Number(one?.framesDecoded ?? 0), [width, height] = [Number(one?.frameWidth ?? 0), Number(one?.frameHeight ?? 0)];
+      const { framesDecoded: count = 0, frameWidth: width = 0, frameHeight: height = 0 } = one ?? {};
       const rate = before && Math.round((10_000 * Math.max(0, count - before.count)) / (at - before.at)) / 10;
       decoded.set(trackSid, { count, at, framesPerSecond: rate, ...(width > BLANK && { width, height }) });
     }

@@ -1,5 +1,5 @@
 import type { Room } from "livekit-client";
-import { Refusal, type Fields } from "./protocol.js";
+import { Refusal, UTF8, type Fields } from "./protocol.js";
 
 /** By how much clocks may differ. */
 export const SKEW_MS = 30_000;
@@ -12,7 +12,8 @@ export type Command = { id: string; text: string; action: (typeof ACTIONS)[numbe
 
 /** Which commands are obeyed: the service's own, for this connection, in time. */
 export class Trust {
-  private readonly key: Promise<CryptoKey> | undefined;
+  /** Without it commands need no signature; it gives nothing where the browser has no Ed25519. */
+  private readonly key: Promise<CryptoKey | undefined> | undefined;
 
   /** Without a `publicKey` (Ed25519, 32 bytes or their base64) calls of participants are refused, as far as that can be told. */
   constructor(private readonly room: Room, publicKey: Uint8Array | string | undefined) {
@@ -23,8 +24,10 @@ export class Trust {
     const raw = typeof publicKey === "string" ? bytes(publicKey) : Uint8Array.from(publicKey);
     if (raw.length !== 32) throw new TypeError("publicKey must be 32 bytes, or their base64");
     if (!globalThis.crypto?.subtle) throw new TypeError("signatures need a secure context: https, or localhost");
-    this.key = crypto.subtle.importKey("raw", raw, "Ed25519", false, ["verify"]);
-    this.key.catch((error: unknown) => console.error("track control: this browser has no Ed25519", error));
+    this.key = crypto.subtle.importKey("raw", raw, "Ed25519", false, ["verify"]).catch((error: unknown) => {
+      console.error("track control: this browser has no Ed25519", error);
+      return undefined;
+    });
   }
 
   get signed(): boolean {
@@ -53,12 +56,11 @@ export class Trust {
   }
 }
 
-async function verified(imported: Promise<CryptoKey>, text: string, signature: unknown): Promise<boolean> {
-  const key = await imported.catch(() => {
-    throw new Refusal("UNSUPPORTED", "this browser cannot check signatures (Ed25519)");
-  });
+async function verified(imported: Promise<CryptoKey | undefined>, text: string, signature: unknown): Promise<boolean> {
+  const key = await imported;
+  if (!key) throw new Refusal("UNSUPPORTED", "this browser cannot check signatures (Ed25519)");
   try {
-    return await crypto.subtle.verify("Ed25519", key, bytes(String(signature)), new TextEncoder().encode(`track.control.v1\n${text}`));
+    return await crypto.subtle.verify("Ed25519", key, bytes(String(signature)), UTF8.encode(`track.control.v1\n${text}`));
   } catch {
     return false; // not base64: as good as a wrong one
   }
@@ -73,5 +75,7 @@ function parsed(text: string): Record<string, unknown> {
 }
 
 function bytes(base64: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+  const text = atob(base64), made = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) made[at] = text.charCodeAt(at);
+  return made;
 }

@@ -135,7 +135,7 @@ export class StateReports {
 
   private publish(text: string): void {
     this.room.localParticipant
-      .publishData(new TextEncoder().encode(text), { reliable: true, destinationIdentities: [this.to], topic: TOPIC })
+      .publishData(UTF8.encode(text), { reliable: true, destinationIdentities: [this.to], topic: TOPIC })
       .catch((error: unknown) => console.debug("track control: the state could not be reported", error));
   }
 

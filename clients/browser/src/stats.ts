@@ -1,7 +1,7 @@
 import type { LocalTrack, Track } from "livekit-client";
 
-type Value = string | number | undefined;
-type Stat = Record<string, Value>;
+/** An entry of getStats. JSON leaves out what it does not tell, and says null, which counts as absent, of what is no number. */
+type Stat = Record<string, any>;
 
 const MESSAGE_BYTES = 14_000; // LiveKit carries 15 KiB
 
@@ -21,7 +21,7 @@ export function mostBps(tracks: Iterable<LocalTrack | undefined>): number {
 /** A TrackStats; `most`: what all that is sent may take, in bits per second. Without streams where nothing goes, or has come. */
 export async function statsOf(track: Track, trackSid: string, most: number): Promise<{ streams: object[] }> {
   const { streams, all } = await report(track), sent = track.isLocal, pair = usedPair(all);
-  const measureTime = time(streams[0]?.timestamp ?? Date.now()), spare = Number(pair?.availableOutgoingBitrate) >= most;
+  const measureTime = time(streams[0]?.timestamp ?? Date.now()), spare = pair?.availableOutgoingBitrate >= most;
   const told = streams.map((one) => (sent ? outbound(one, all, spare) : inbound(one, roundTrip(pair))));
   return Object.assign({ trackSid, sent, measureTime }, { streams: told });
 }
@@ -39,20 +39,20 @@ export function messages(found: { streams: object[] }[]): string[] {
 }
 
 function stream({ ssrc, rid, framesPerSecond, frameWidth, frameHeight, nackCount }: Stat): object {
-  return { ssrc, rid, framesPerSecond: number(framesPerSecond), frameWidth, frameHeight, nackCount: whole(nackCount) };
+  return { ssrc, rid, framesPerSecond, frameWidth, frameHeight, nackCount };
 }
 
 /** `spare`: the network has room for all that may be sent. Then it is not bandwidth that holds the encoder back. */
 function outbound(one: Stat, all: Map<string, Stat>, spare: boolean): object {
-  const far = all.get(String(one.remoteId)), reason = String(one.qualityLimitationReason ?? "").toUpperCase();
+  const far = all.get(one.remoteId), reason = (one.qualityLimitationReason ?? "").toUpperCase();
   const limit = spare && reason === "BANDWIDTH" ? "OTHER" : reason;
   return {
     ...stream(one),
-    packets: whole(one.packetsSent), bytes: whole(one.bytesSent), frames: whole(one.framesSent),
-    retransmittedPackets: whole(one.retransmittedPacketsSent), retransmittedBytes: whole(one.retransmittedBytesSent),
-    packetsLost: whole(far?.packetsLost), jitterMs: ms(far?.jitter), rttMs: ms(far?.roundTripTime), remoteTime: time(far?.timestamp),
+    packets: one.packetsSent, bytes: one.bytesSent, frames: one.framesSent,
+    retransmittedPackets: one.retransmittedPacketsSent, retransmittedBytes: one.retransmittedBytesSent,
+    packetsLost: far?.packetsLost, jitterMs: ms(far?.jitter), rttMs: ms(far?.roundTripTime), remoteTime: time(far?.timestamp),
     qualityLimitation: limit ? `QUALITY_LIMITATION_${limit}` : undefined,
-    audioLevel: number(all.get(String(one.mediaSourceId))?.audioLevel),
+    audioLevel: all.get(one.mediaSourceId)?.audioLevel,
   };
 }
 
@@ -60,48 +60,39 @@ function inbound(one: Stat, rttMs: number | undefined): object {
   const none = one.rtxSsrc === undefined ? undefined : 0; // Chromium tells of retransmissions from the first one on
   return {
     ...stream(one), rttMs,
-    packets: whole(one.packetsReceived), bytes: whole(one.bytesReceived), frames: whole(one.framesDecoded),
-    retransmittedPackets: whole(one.retransmittedPacketsReceived ?? none), retransmittedBytes: whole(one.retransmittedBytesReceived ?? none),
-    packetsLost: whole(one.packetsLost), jitterMs: ms(one.jitter),
+    packets: one.packetsReceived, bytes: one.bytesReceived, frames: one.framesDecoded,
+    retransmittedPackets: one.retransmittedPacketsReceived ?? none, retransmittedBytes: one.retransmittedBytesReceived ?? none,
+    packetsLost: one.packetsLost, jitterMs: ms(one.jitter),
     freezeCount: one.freezeCount, totalFreezesDuration: span(one.totalFreezesDuration),
-    concealedSamples: whole(one.concealedSamples), silentConcealedSamples: whole(one.silentConcealedSamples),
-    totalSamplesReceived: whole(one.totalSamplesReceived),
-    jitterBufferDelay: span(one.jitterBufferDelay), jitterBufferEmittedCount: whole(one.jitterBufferEmittedCount),
-    lastPacketTime: time(one.lastPacketReceivedTimestamp), audioLevel: number(one.audioLevel),
+    concealedSamples: one.concealedSamples, silentConcealedSamples: one.silentConcealedSamples,
+    totalSamplesReceived: one.totalSamplesReceived,
+    jitterBufferDelay: span(one.jitterBufferDelay), jitterBufferEmittedCount: one.jitterBufferEmittedCount,
+    lastPacketTime: time(one.lastPacketReceivedTimestamp), audioLevel: one.audioLevel,
   };
 }
 
 /** The candidate pair that is in use. */
 function usedPair(all: Map<string, Stat>): Stat | undefined {
   const pairs = [...all.values()], transport = pairs.find((one) => one.type === "transport" && one.selectedCandidatePairId);
-  return all.get(String(transport?.selectedCandidatePairId)) ?? pairs.find((one) => one.type === "candidate-pair" && one.nominated);
+  return all.get(transport?.selectedCandidatePairId) ?? pairs.find((one) => one.type === "candidate-pair" && one.nominated);
 }
 
 /** In milliseconds. 0 is true of a short way, and is what some tell before the first answer. */
 function roundTrip(pair: Stat | undefined): number | undefined {
   const { currentRoundTripTime: seconds, responsesReceived = 0 } = pair ?? {};
-  return Number(seconds) > 0 || Number(responsesReceived) > 0 ? ms(seconds) : undefined;
+  return seconds > 0 || responsesReceived > 0 ? ms(seconds) : undefined;
 }
 
-/** What is a number; JSON has no word for others. */
-function number(value: Value): number | undefined {
-  return Number.isFinite(value) ? Number(value) : undefined;
+function ms(seconds: number | undefined): number | undefined {
+  return seconds && seconds * 1000;
 }
 
-/** 64-bit numbers are strings in proto JSON. */
-function whole(value: Value): string | undefined {
-  return Number.isFinite(value) ? String(value) : undefined;
+/** A Duration. */
+function span(seconds: number | undefined): string | undefined {
+  return Number.isFinite(seconds) ? `${seconds!.toFixed(6)}s` : undefined;
 }
 
-function ms(seconds: Value): number | undefined {
-  return Number.isFinite(seconds) ? Number(seconds) * 1000 : undefined;
-}
-
-function span(seconds: Value): string | undefined {
-  return Number.isFinite(seconds) ? `${Number(seconds).toFixed(6)}s` : undefined;
-}
-
-/** Of milliseconds since 1970. */
-function time(at: Value): string | undefined {
-  return Number.isFinite(at) ? new Date(Number(at)).toISOString() : undefined;
+/** A Timestamp, of milliseconds since 1970. */
+function time(at: number | undefined): Date | undefined {
+  return at === undefined ? undefined : new Date(at);
 }

@@ -149,10 +149,10 @@ export class Tracks {
   }
 
   async stats(sids: string[]): Promise<{ streams: object[] }[]> {
-    const participants = [this.room.localParticipant, ...this.room.remoteParticipants.values()];
-    const all = participants.flatMap((one) => [...one.trackPublications.values()]);
+    const { localParticipant: me, remoteParticipants: others } = this.room;
+    const all = [me, ...others.values()].flatMap((one) => one.getTrackPublications());
     const wanted = all.filter((one) => one.track && (!sids.length || sids.includes(one.trackSid)));
-    const most = mostBps([...this.room.localParticipant.trackPublications.values()].map((one) => one.track as LocalTrack | undefined));
+    const most = mostBps(me.getTrackPublications().map((one) => one.track as LocalTrack | undefined));
     return Promise.all(wanted.map((one) => statsOf(one.track!, one.trackSid, most)));
   }
 
@@ -238,13 +238,11 @@ export class Tracks {
   }
 
   private publicationOf(track: LocalTrack | undefined): LocalTrackPublication | undefined {
-    const all = [...this.room.localParticipant.trackPublications.values()] as LocalTrackPublication[];
-    return track && all.find((one) => one.track === track);
+    return track && (this.room.localParticipant.getTrackPublications() as LocalTrackPublication[]).find((one) => one.track === track);
   }
 
   private received(sid: string): RemoteTrackPublication | undefined {
-    const found = [...this.room.remoteParticipants.values()].map((one) => one.trackPublications.get(sid)).find(Boolean);
-    return found as RemoteTrackPublication | undefined;
+    return [...this.room.remoteParticipants.values()].map((one) => one.getTrackPublicationBySid(sid)).find(Boolean);
   }
 }
 
@@ -273,7 +271,7 @@ function copy(track: LocalTrack): LocalTrack {
 
 /** Has every layer that is sent begin anew: an encoder that is switched on sends a keyframe. */
 async function keyframe(track: LocalTrack): Promise<void> {
-  const count = async () => (await report(track)).streams.reduce((sum, one) => sum + Number(one.keyFramesEncoded ?? 0), 0);
+  const count = async () => (await report(track)).streams.reduce((sum, one) => sum + (one.keyFramesEncoded ?? 0), 0);
   const before = await count(), { sender } = track, on = sender?.getParameters().encodings.map((one) => one.active);
   if (!sender || track.kind !== Track.Kind.Video || !(await sends(track))) throw new Refusal("FAILED", "no video is being sent");
   for (const active of [false, true]) {
@@ -285,7 +283,7 @@ async function keyframe(track: LocalTrack): Promise<void> {
 }
 
 async function sends(track: LocalTrack): Promise<boolean> {
-  return (await report(track)).streams.some((one) => Number((track.kind === Track.Kind.Video ? one.framesSent : one.packetsSent) ?? 0) > 0);
+  return (await report(track)).streams.some((one) => (track.kind === Track.Kind.Video ? one.framesSent : one.packetsSent) > 0);
 }
 
 async function until(seen: () => unknown, withinMs: number): Promise<boolean> {

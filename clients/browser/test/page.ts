@@ -68,7 +68,10 @@ const harness = {
   },
   scenario: (name: string) => room.simulateScenario(name as "full-reconnect"),
   /** A bare method, whose answer is so long. */
-  echo: (length: number) => room.registerRpcMethod("echo", () => Promise.resolve("x".repeat(length))),
+  echo: (name: string, length: number) => {
+    const answer = "x".repeat(length);
+    room.registerRpcMethod(name, () => Promise.resolve(answer));
+  },
   publications: () =>
     [...room.localParticipant.trackPublications.values()].map((one) => ({
       sid: one.trackSid, name: one.trackName, source: one.source, muted: one.isMuted, mime: one.mimeType,

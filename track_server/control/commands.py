@@ -74,7 +74,8 @@ def command(target: Target, action: Action, now_ns: int, command_id: str = "") -
         "participantSid": target.sid,
         "issueTime": _time(now_ns),
         "expireTime": _time(now_ns + VALID_NS),
-        _FIELDS[action.DESCRIPTOR]: json_format.MessageToDict(action),
+        # json_format takes its time for a question without fields, too.
+        _FIELDS[action.DESCRIPTOR]: json_format.MessageToDict(action) if action.ByteSize() else {},
     }
     return CommandText(made, orjson.dumps(fields).decode())
 

@@ -11,9 +11,11 @@ from bench.rounds import interleaved, ratios, spread
 from bench.stand import Stand
 from tests.clients.browser.app import app
 from tests.clients.browser.chromium import Chromium
-from tests.clients.service import KEY, METHOD, service
+from tests.clients.service import KEY, service
 from track.control.v1 import control_pb2 as control
-from track_server.control.commands import command, payload, reply_of
+from track_server.control.commands import command, payload
+from track_server.control.companion import METHOD, Companion
+from track_server.deadline import Deadline
 from track_server.livekit.api import LiveKitApi
 from track_server.livekit.rpc import perform_rpc
 from track_server.livekit.tokens import TokenMint
@@ -23,11 +25,12 @@ _ROOM: Final = "bench-commands"
 _CALLS: Final = 200
 """Of each kind in a round."""
 _WARM_UP: Final = 20
+_DEADLINE_S: Final = 5.0
 
 
 async def measure(stand: Stand) -> list[Figure]:
-    """Commands that ask for capabilities, signed, sent, checked and read as the service does it, in turn with calls of
-    a method of the same page that answers at once, through the same client of LiveKit's API.
+    """Commands that ask for capabilities, as the service makes them, in turn with calls of a method of the same page
+    that answers at once, through the same client of LiveKit's API.
 
     The bare call of the goal carries as many bytes as the command each way, that of the other ratio none. What is above
     1 is JSON and a signature at the service, and at the page the check of it.
@@ -47,11 +50,12 @@ async def measure(stand: Stand) -> list[Figure]:
         await page.page.call("echo", "alike", len(await perform_rpc(api, _ROOM, "page", METHOD, text)))
         await page.page.call("echo", "empty", 0)
 
+        companion = Companion(api, KEY)
+
         async def ours() -> None:
-            text = payload(command(page.target, control.GetCapabilities(), time.time_ns()), KEY)
-            answer = await perform_rpc(api, _ROOM, "page", METHOD, text)
-            if reply_of(answer).status != control.COMMAND_STATUS_DONE:
-                raise RuntimeError(f"the companion answers {answer}")
+            reply = await companion.do(page.target, control.GetCapabilities(), Deadline.after(_DEADLINE_S))
+            if reply.status != control.COMMAND_STATUS_DONE:
+                raise RuntimeError(f"the companion answers {reply}")
 
         async def alike() -> None:
             await perform_rpc(api, _ROOM, "page", "alike", "x" * length)

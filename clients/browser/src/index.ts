@@ -27,9 +27,9 @@ export interface TrackControlOptions {
   appVideo?: Record<string, AppSource>;
   /** Audio that the app offers by name. */
   appAudio?: Record<string, AppSource>;
-  /** True refuses a command. It is not asked about questions (statistics, capabilities). */
+  /** False lets a command pass, and nothing else. It is not asked about questions (statistics, capabilities). */
   veto?: Question;
-  /** Asks the user before something is published or unmuted: true is granted. Without it, it is granted. */
+  /** Asks the user before something is published or unmuted: true grants it, and nothing else. Without it, it is granted. */
   onConsent?: Question;
   /** Reports the machine's load, by the Compute Pressure API where there is one: from 85 % on the service sends less video. */
   reportCpu?: boolean;

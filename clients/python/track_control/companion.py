@@ -58,10 +58,10 @@ class TrackControl:
 
     ``public_key``: the service's `control_key.public_key` (GetServerInfo, CreateTrackToken), from where the app trusts;
     or ``unsigned``: whoever calls is obeyed, but for those that can be told to be participants. ``devices``: sources of
-    CAMERA, MICROPHONE, SCREEN, SCREEN_AUDIO; ``app_video``, ``app_audio``: by names of the app's own. ``veto``: True
-    refuses, and so does what is no bool. ``consent``: True lets a track be published or unmuted, nothing else does; not
-    given, all are. ``state``: what the app adds to what is reported. Raises ValueError, also for a room that is not
-    connected or has a companion.
+    CAMERA, MICROPHONE, SCREEN, SCREEN_AUDIO; ``app_video``, ``app_audio``: by names of the app's own. ``veto``: False
+    alone lets a command pass. ``consent``: True alone lets a track be published or unmuted; not given, all are.
+    ``state``: what the app adds to what is reported. Raises ValueError, also for a room that is not connected or has a
+    companion.
     """
 
     room: rtc.Room = field(kw_only=False)

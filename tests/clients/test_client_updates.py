@@ -14,7 +14,7 @@ from tests.clients.publications import DEADLINE_S, publish, until
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.participants import Joined
-from tests.publications import LIVE, publication
+from tests.publications import ENDED, LIVE, publication
 from tests.refusals import refusal
 from tests.track_process import Client
 from track.v1 import publication_pb2 as pb
@@ -112,3 +112,21 @@ async def test_refused_after_a_death_of_the_server_it_is_what_it_was(
                 after = await until(admin, before, lambda found: bitrate(found) != BITRATE)
                 assert (after.spec, after.track_sid) == (before.spec, before.track_sid)
                 assert list(alice.local_participant.track_publications) == [before.track_sid]
+
+
+async def test_what_is_unpublished_while_a_change_of_it_begins_stays_ended(
+    admin: Client, room: str, alice: Joined
+) -> None:
+    async with attached(alice, await public_key(admin)):
+        for _ in range(5):
+            found = await publish(admin, room)
+            end = pb.UnpublishTrackRequest(room=room, publication_id=found.publication_id)
+            # A call that changes it and one that ends it, at the same time: whichever is first, it has ended.
+            await asyncio.gather(
+                admin.UpdatePublication(update(found), timeout=DEADLINE_S),
+                admin.UnpublishTrack(end, timeout=DEADLINE_S),
+                return_exceptions=True,
+            )
+            now = await publication(admin, room, found.publication_id)
+            assert now.state == ENDED, now
+            assert not alice.local_participant.track_publications

@@ -3,13 +3,14 @@
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor
 from livekit import rtc
 
 import track_control
-from tests.clients.apps import CAMERA, attached
+from tests.clients.apps import CAMERA, attached, grey_camera
 from tests.clients.commands import ACCEPTED, DEADLINE_S, DONE, PLAN, own_tracks
 from tests.clients.service import Service
 from tests.livekit_process import LiveKitProcess
@@ -80,6 +81,45 @@ async def test_refused_vetoed_and_not_answered_are_told_apart(sender: Service, a
     assert not own_tracks(alice)
 
 
+async def test_what_is_no_clear_yes_is_a_no(sender: Service, alice: Joined) -> None:
+    def broken(_: track_control.Request) -> bool:
+        raise OSError("the dialog is gone")
+
+    refused, silent = control.COMMAND_STATUS_REFUSED, control.COMMAND_STATUS_NO_ANSWER
+    given: list[tuple[dict[str, Any], int]] = [
+        ({"consent": lambda _: "no"}, refused),
+        ({"veto": lambda _: None}, refused),
+        ({"consent": broken}, silent),
+        ({"veto": broken}, silent),
+    ]
+    for options, expected in given:
+        async with attached(alice, **options):
+            assert (await sender.done(alice, PLAN)).status == expected
+    assert not own_tracks(alice)
+
+
+async def test_another_try_of_what_was_granted_asks_nobody_again(sender: Service, alice: Joined) -> None:
+    asked: list[str] = []
+
+    def consent(request: track_control.Request) -> bool:
+        asked.append(request.action)
+        return True
+
+    async with grey_camera() as source:
+        sources = [source]
+        async with attached(alice, consent=consent, devices={"CAMERA": lambda _: sources.pop()}):
+            sources.clear()
+            assert (await sender.done(alice, PLAN)).status == control.COMMAND_STATUS_FAILED
+            sources.append(source)
+            assert (await sender.done(alice, PLAN)).status == DONE
+            assert asked == ["publish"]
+            # What is published anew, after it was taken away, is another matter.
+            await sender.done(alice, control.Unpublish(publication_id="PUB_1"))
+            sources.append(source)
+            await sender.done(alice, PLAN)
+            assert asked == ["publish", "publish"]
+
+
 async def test_unmuting_is_asked_for_and_muting_is_not(sender: Service, alice: Joined) -> None:
     asked: list[str] = []
 
@@ -109,6 +149,66 @@ async def test_a_publication_is_taken_back_while_the_user_is_asked(sender: Servi
         assert taken_back.status == control.COMMAND_STATUS_FAILED
         assert answer.cancelled()
         assert not own_tracks(alice)
+
+
+async def test_a_publication_is_taken_back_while_the_sdk_publishes_it(
+    sender: Service, alice: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published, go_on, publish = asyncio.Event(), asyncio.Event(), alice.local_participant.publish_track
+
+    async def slow(*given: Any) -> rtc.LocalTrackPublication:
+        made = await publish(*given)
+        published.set()
+        await go_on.wait()
+        return made
+
+    monkeypatch.setattr(alice.local_participant, "publish_track", slow)
+    async with attached(alice), asyncio.timeout(DEADLINE_S):
+        reply = await sender.ask(alice, PLAN)
+        await published.wait()
+        taking = await sender.ask(alice, control.Unpublish(publication_id="PUB_1"))
+        go_on.set()
+        assert (await sender.finished(alice, taking)).status == DONE
+        assert (await sender.finished(alice, reply)).status == control.COMMAND_STATUS_FAILED
+    assert not own_tracks(alice)
+
+
+async def test_what_is_unpublished_while_it_is_made_anew_stays_away(
+    sender: Service, alice: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with attached(alice), asyncio.timeout(DEADLINE_S):
+        sid = (await sender.done(alice, PLAN)).result.track_sid
+        begun, go_on, publish = asyncio.Event(), asyncio.Event(), alice.local_participant.publish_track
+
+        async def slow(*given: Any) -> rtc.LocalTrackPublication:
+            begun.set()
+            await go_on.wait()
+            return await publish(*given)
+
+        monkeypatch.setattr(alice.local_participant, "publish_track", slow)
+        level = publication_update_pb2.RESTART_LEVEL_REPUBLISH
+        reply = await sender.ask(alice, control.Restart(track_sid=sid, level=level, graceful=True))
+        await begun.wait()
+        assert (await sender.done(alice, control.Unpublish(publication_id="PUB_1"))).status == DONE
+        go_on.set()
+        assert (await sender.finished(alice, reply)).status == control.COMMAND_STATUS_FAILED
+    assert not own_tracks(alice)
+
+
+async def test_one_companion_is_attached_at_a_time_and_the_next_knows_what_it_has_published(
+    sender: Service, alice: Joined
+) -> None:
+    with pytest.raises(ValueError, match="connect the room first"):
+        track_control.attach_track_control(rtc.Room(), unsigned=True)
+    async with attached(alice):
+        sid = (await sender.done(alice, PLAN)).result.track_sid
+        with pytest.raises(ValueError, match="attached to the room already"):
+            track_control.attach_track_control(alice, unsigned=True)
+        assert (await sender.done(alice, control.GetCapabilities())).status == DONE
+    async with attached(alice):
+        assert (await sender.done(alice, PLAN)).result.track_sid == sid
+        await sender.done(alice, control.Unpublish(publication_id="PUB_1"))
+    assert not own_tracks(alice)
 
 
 async def test_a_callback_that_breaks_fails_the_command(sender: Service, alice: Joined) -> None:

@@ -22,6 +22,7 @@ from track_server.errors import (
     NotSupported,
     PublicationEnded,
     PublicationNotFound,
+    TrackError,
 )
 from track_server.faults import fault_of, path_of
 from track_server.mediachange import same_media
@@ -188,6 +189,7 @@ class PublicationUpdates:
     # Doing it.
 
     async def _make(self, live: LiveRoom, change: _Change, deadline: Deadline, cause: event_pb2.EventCause) -> _Effect:
+        change = await self._noted(live, change)
         before, after = change.before, change.after
         method = method_of(before, after)
         with moving(self._rooms, before, cause):
@@ -212,11 +214,25 @@ class PublicationUpdates:
         replaced = await self._replacing.replace_in_turn(current, deadline, graceful=True, before=before)
         return _Effect(REPLACED, replaced.stage, replaced.evidence, replaced.gap)
 
+    async def _noted(self, live: LiveRoom, change: _Change) -> _Change:
+        """The change of the publication as it is now: it may have ended, or moved on, while what it was is noted, which
+        is done where its client has to make the change."""
+        if not _is_by_client(change.before, change.after):
+            return change
+        noted = change.before
+        await self._client_updates.note(noted)
+        try:
+            change = self._admitted(change, live)
+        except TrackError:
+            await self._client_updates.forget(noted)
+            raise
+        if not _is_by_client(change.before, change.after):
+            await self._client_updates.forget(noted)
+        return change
+
     async def _store(self, before: Publication, after: Publication) -> None:
         """What is not stored, or given up by its caller meanwhile, does not stay: nobody would be told of it."""
         by_client = _is_by_client(before, after)
-        if by_client:
-            await self._client_updates.note(before)
         try:
             await self._book.rewrite(after)
         except BaseException:

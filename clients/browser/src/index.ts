@@ -27,9 +27,9 @@ export interface TrackControlOptions {
   appVideo?: Record<string, AppSource>;
   /** Audio that the app offers by name. */
   appAudio?: Record<string, AppSource>;
-  /** True refuses a command. It is not asked about questions (statistics, capabilities). */
+  /** False lets a command pass, and nothing else. It is not asked about questions (statistics, capabilities). */
   veto?: Question;
-  /** Asks the user before something is published or unmuted: true is granted. Without it, it is granted. */
+  /** Asks the user before something is published or unmuted: true grants it, and nothing else. Without it, it is granted. */
   onConsent?: Question;
   /** Reports the machine's load, by the Compute Pressure API where there is one: from 85 % on the service sends less video. */
   reportCpu?: boolean;
@@ -53,10 +53,16 @@ const AT_ONCE_MS = 100;
 const AT_ONCE_TURNS = 30;
 const KEPT_MS = 120_000;
 
-/** Lets TrackService control the tracks of the room's own participant, until `detach()`. Throws TypeError for bad options. */
+/**
+ * Lets TrackService control the tracks of the room's own participant, until `detach()`. Throws TypeError for bad options, and
+ * Error where a companion is attached to the room already.
+ */
 export function attachTrackControl(room: Room, options: TrackControlOptions): TrackControl {
   if ((options.publicKey === undefined) !== (options.unsigned === true))
     throw new TypeError("give the service's publicKey, or ask for unsigned: true");
+  const { consentTimeoutMs = 0 } = options;
+  if (!(consentTimeoutMs >= 0 && consentTimeoutMs <= Number.MAX_SAFE_INTEGER)) // as AbortSignal.timeout takes it
+    throw new TypeError("consentTimeoutMs must be a number of milliseconds, from 0");
   return new Companion(room, options);
 }
 
@@ -70,14 +76,16 @@ class Companion implements TrackControl {
   private readonly jobs = new Map<string, { text: string; state: State; until: number }>();
   /** By publication id: those that are being published. */
   private readonly publishing = new Map<string, State>();
+  /** Ids of publications that the user has granted and that are not published yet: for another try nobody is asked again. */
+  private readonly granted = new Set<string>();
 
   constructor(private readonly room: Room, private readonly options: TrackControlOptions) {
     this.trust = new Trust(room, options.publicKey);
+    room.registerRpcMethod(METHOD, (call) => this.handle(call)); // throws where a companion is attached already
     this.sources = { video: options.appVideo ?? {}, audio: options.appAudio ?? {} };
     this.tracks = new Tracks(room, this.sources);
     this.reports = new StateReports(room, () => this.tracks.stats([]), options.reportCpu ?? false, options.state);
     navigator.mediaDevices?.addEventListener("devicechange", this.devicesChanged);
-    room.registerRpcMethod(METHOD, (call) => this.handle(call));
   }
 
   private readonly devicesChanged = () => { this.capabilities = undefined; };
@@ -134,6 +142,7 @@ class Companion implements TrackControl {
     const finished = (answer: Answer) => {
       state.reply = { ...state.reply, ...answer };
       state.over = true;
+      if (answer.status !== "COMMAND_STATUS_FAILED") this.granted.delete(publicationId);
       if (this.publishing.get(publicationId) === state) this.publishing.delete(publicationId);
     };
     state.done = Promise.resolve(action === "unpublish" ? open?.done : undefined)
@@ -151,8 +160,9 @@ class Companion implements TrackControl {
     const published = action === "publish" && tracks.published(publicationId);
     if (published) return { trackSid: published };
     const name = action === "setMuted" ? (muted ? "mute" : "unmute") : snake(action);
-    const asks = name === "publish" || (name === "unmute" && tracks.isMuted(trackSid));
+    const asks = (name === "publish" && !this.granted.has(publicationId)) || (name === "unmute" && tracks.isMuted(trackSid));
     await this.allow(state, { action: name, fields, restored: fields.restored ?? false }, asks);
+    if (name === "publish") this.granted.add(publicationId);
     switch (action) {
       case "publish": return tracks.publish(fields, state.taken.signal);
       case "unpublish": return tracks.unpublish(trackSid, publicationId);
@@ -182,13 +192,18 @@ class Companion implements TrackControl {
   private async ask(question: Question, request: Omit<TrackControlRequest, "signal">, { taken }: State): Promise<unknown> {
     const over = AbortSignal.timeout(this.options.consentTimeoutMs ?? 30_000), signal = AbortSignal.any([over, taken.signal]);
     const ended = new Promise<undefined>((end) => signal.addEventListener("abort", () => end(undefined)));
-    const answer = await Promise.race([ended, Promise.resolve(question({ ...request, signal }))]);
+    // A question that breaks was answered by nobody.
+    const asked = (async () => question({ ...request, signal }))().catch((error: unknown) => console.warn("track control:", error));
+    const answer = await Promise.race([ended, asked]);
     taken.signal.throwIfAborted();
     return answer;
   }
 }
 
 function failure(error: unknown): Answer {
-  const status = error instanceof Refusal ? error.status : "FAILED";
-  return { status: `COMMAND_STATUS_${status}`, detail: (error instanceof Error ? error.message : String(error)).slice(0, 200) };
+  const detail = (error instanceof Error ? error.message : String(error)).slice(0, 200);
+  // In the browser's own dialog the user has said no: asking once more would be to press.
+  if (error instanceof DOMException && error.name === "NotAllowedError")
+    return { status: "COMMAND_STATUS_REFUSED", consent: "CONSENT_REFUSED", detail };
+  return { status: `COMMAND_STATUS_${error instanceof Refusal ? error.status : "FAILED"}`, detail };
 }

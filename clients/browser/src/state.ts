@@ -1,4 +1,4 @@
-import { RoomEvent, TrackEvent, type RemoteTrack, type RemoteTrackPublication, type Room } from "livekit-client";
+import { ConnectionState, RoomEvent, TrackEvent, type RemoteTrack, type RemoteTrackPublication, type Room } from "livekit-client";
 import { decoding } from "./capabilities.js";
 import { UTF8, type Fields } from "./protocol.js";
 import { messages, report } from "./stats.js";
@@ -123,7 +123,7 @@ export class StateReports {
     this.pending = 0;
     if (!this.to) return;
     const videos = this.videos(), viewports = videos.flatMap((one) => this.viewport(one)), received = videos.map((one) => this.received(one));
-    const state = { ...this.able, ...this.load, ...this.app?.() }, told = JSON.stringify([state, viewports, received]);
+    const state = { ...this.able, ...this.load, ...this.fromApp() }, told = JSON.stringify([state, viewports, received]);
     if (told === this.sent) return;
     [this.sent, this.sentAt] = [told, performance.now()];
     for (let at = 0; at === 0 || at < received.length; at += VIDEOS) {
@@ -133,7 +133,19 @@ export class StateReports {
     }
   }
 
+  /** What the app adds; nothing where it breaks: what is seen here is reported all the same. */
+  private fromApp(): AppState {
+    try {
+      return this.app?.() ?? {};
+    } catch (error) {
+      console.warn("track control: the app's state is not known:", error);
+      return {};
+    }
+  }
+
   private publish(text: string): void {
+    // While livekit-client 2.23 makes its connection anew, data that is sent breaks all data of the new one, calls included.
+    if (this.room.state !== ConnectionState.Connected) return;
     this.room.localParticipant
       .publishData(UTF8.encode(text), { reliable: true, destinationIdentities: [this.to], topic: TOPIC })
       .catch((error: unknown) => console.debug("track control: the state could not be reported", error));

@@ -4,14 +4,15 @@ import {
 } from "livekit-client";
 import { degradation, encodings, fixed, processing, publishOptions } from "./options.js";
 import { Refusal, type Plan, type Received, type Result, type Spec } from "./protocol.js";
-import { mostBps, report, statsOf } from "./stats.js";
+import { FRAME_WAIT_MS, keyframe, sends, until } from "./sending.js";
+import { mostBps, statsOf } from "./stats.js";
 
 const QUALITIES = new Map([
   ["VIDEO_QUALITY_LOW", VideoQuality.LOW], ["VIDEO_QUALITY_MEDIUM", VideoQuality.MEDIUM], ["VIDEO_QUALITY_HIGH", VideoQuality.HIGH],
 ]);
 const UNSET: Received = { enabled: true, quality: "VIDEO_QUALITY_HIGH", framesPerSecond: 0 };
-const FRAME_WAIT_MS = 2_000;
 const SUBSCRIBE_WAIT_MS = 5_000;
+const REPUBLISH_WAIT_MS = 10_000;
 
 /** A track of the app's own, or what gives one for a PublicationSpec in proto JSON. */
 export type AppSource = MediaStreamTrack | ((spec: Spec) => MediaStreamTrack | Promise<MediaStreamTrack>);
@@ -19,24 +20,31 @@ export type AppSource = MediaStreamTrack | ((spec: Spec) => MediaStreamTrack | P
 /** By the names under which the service may ask for them. */
 export interface AppSources { video: Record<string, AppSource>; audio: Record<string, AppSource> }
 
-interface Own { track: LocalTrack; spec: Spec }
+/** `gone`: it was unpublished, and what is being made in its place is not wanted any more. */
+interface Own { track: LocalTrack; spec: Spec; gone?: boolean }
+
+/** By room and publication id: a companion that is attached anew goes on with what an earlier one has published. */
+const OWN = new WeakMap<Room, Map<string, Own>>();
 
 /** The tracks of one room: those that the companion publishes, and those that it receives. */
 export class Tracks {
-  /** By publication id. */
-  private readonly own = new Map<string, Own>();
+  private readonly own;
   /** What the service has set for those of others. */
   private readonly set = new WeakMap<RemoteTrackPublication, Received>();
   /** Those with adaptiveStream that the service has ever paused. */
   private readonly paused = new WeakMap<RemoteTrackPublication, { enabled: boolean; visible: boolean; track: RemoteTrack | undefined }>();
 
   constructor(private readonly room: Room, private readonly sources: AppSources) {
-    room.on(RoomEvent.TrackSubscribed, this.subscribed);
+    OWN.set(room, (this.own = OWN.get(room) ?? new Map<string, Own>()));
+    room.on(RoomEvent.TrackSubscribed, this.subscribed).on(RoomEvent.Disconnected, this.left);
   }
 
   detach(): void {
-    this.room.off(RoomEvent.TrackSubscribed, this.subscribed);
+    this.room.off(RoomEvent.TrackSubscribed, this.subscribed).off(RoomEvent.Disconnected, this.left);
   }
+
+  /** The SDK publishes none of them again. */
+  private readonly left = () => this.own.clear();
 
   private readonly subscribed = (_: RemoteTrack, one: RemoteTrackPublication) => {
     this.make(one);
@@ -51,8 +59,9 @@ export class Tracks {
 
   async publish({ publicationId = "", spec = {}, muted = false }: Plan, taken: AbortSignal): Promise<Result> {
     const options = publishOptions(spec), known = this.own.get(publicationId)?.track;
-    // One that the SDK is about to publish again after a reconnect is not opened a second time.
-    const again = known?.mediaStreamTrack.readyState === "live", track = again ? known : await this.open(spec);
+    // One that the SDK publishes again after a reconnect, with a camera that it opens anew for it, is not opened a second time.
+    const lives = () => known?.mediaStreamTrack.readyState === "live" || this.published(publicationId);
+    const again = known && (await until(lives, REPUBLISH_WAIT_MS)), track = again ? known : await this.open(spec);
     if (taken.aborted) track.stop();
     taken.throwIfAborted();
     this.own.set(publicationId, { track, spec });
@@ -62,8 +71,8 @@ export class Tracks {
   async unpublish(sid = "", publicationId = ""): Promise<Result> {
     const own = this.own.get(publicationId), found = sid ? this.local(sid)?.track : this.publicationOf(own?.track)?.track;
     if (!found && !publicationId) throw new Refusal("NOT_FOUND", `no own track ${sid}`);
+    for (const [id, one] of this.own) if (id === publicationId || one.track === found) this.own.delete(id) && (one.gone = true);
     if (found) await this.room.localParticipant.unpublishTrack(found, !found.isUserProvided);
-    for (const [id, one] of this.own) if (id === publicationId || one.track === found) this.own.delete(id);
     return {};
   }
 
@@ -186,7 +195,9 @@ export class Tracks {
     } else if (kind === "APP_VIDEO" || kind === "APP_AUDIO") {
       const offered = kind === "APP_VIDEO" ? this.sources.video : this.sources.audio, source = offered[device];
       if (!source || !Object.hasOwn(offered, device)) throw new Refusal("UNSUPPORTED", `the app offers no ${kind} ${device}`);
-      const media = typeof source === "function" ? await source(spec) : source;
+      const media = typeof source === "function" ? await source(spec) : source, type = kind === "APP_VIDEO" ? "video" : "audio";
+      if (media?.readyState !== "live" || media.kind !== type)
+        throw new Refusal("FAILED", `what the app gives as ${device} is no live ${type}`);
       found = kind === "APP_VIDEO" ? new LocalVideoTrack(media, undefined, true) : new LocalAudioTrack(media, undefined, true);
     }
     if (!found) throw new Refusal("UNSUPPORTED", `no device of kind ${kind}`);
@@ -215,6 +226,11 @@ export class Tracks {
       if (graceful) next.stop();
       throw error;
     });
+    if (own.gone) {
+      await me.unpublishTrack(next, !next.isUserProvided);
+      if (!track.isUserProvided) track.stop(); // it may have been opened anew since
+      throw new Refusal("FAILED", "it was taken back");
+    }
     Object.assign(own, { track: next, spec });
     const sent = !muted && (await until(() => sends(next), FRAME_WAIT_MS)), gap = graceful ? lostMs : performance.now() - begun;
     if (graceful && old.track) await me.unpublishTrack(old.track, !old.track.isUserProvided);
@@ -267,27 +283,4 @@ async function change(track: LocalTrack, before: Spec, spec: Spec): Promise<void
 function copy(track: LocalTrack): LocalTrack {
   const media = track.mediaStreamTrack.clone(), made = track instanceof LocalVideoTrack ? LocalVideoTrack : LocalAudioTrack;
   return new made(media, track.constraints, track.isUserProvided) as LocalTrack;
-}
-
-/** Has every layer that is sent begin anew: an encoder that is switched on sends a keyframe. */
-async function keyframe(track: LocalTrack): Promise<void> {
-  const count = async () => (await report(track)).streams.reduce((sum, one) => sum + (one.keyFramesEncoded ?? 0), 0);
-  const before = await count(), { sender } = track, on = sender?.getParameters().encodings.map((one) => one.active);
-  if (!sender || track.kind !== Track.Kind.Video || !(await sends(track))) throw new Refusal("FAILED", "no video is being sent");
-  for (const active of [false, true]) {
-    const parameters = sender.getParameters();
-    parameters.encodings.forEach((one, at) => { if (on?.[at]) one.active = active; });
-    await sender.setParameters(parameters);
-  }
-  if (!(await until(async () => (await count()) > before, FRAME_WAIT_MS))) throw new Refusal("FAILED", "no keyframe was sent in time");
-}
-
-async function sends(track: LocalTrack): Promise<boolean> {
-  return (await report(track)).streams.some((one) => (track.kind === Track.Kind.Video ? one.framesSent : one.packetsSent) > 0);
-}
-
-async function until(seen: () => unknown, withinMs: number): Promise<boolean> {
-  for (const end = performance.now() + withinMs; performance.now() < end; await new Promise((next) => setTimeout(next, 15)))
-    if (await seen()) return true;
-  return false;
 }

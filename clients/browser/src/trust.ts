@@ -21,8 +21,8 @@ export class Trust {
       console.warn("track control is unsigned: whoever can call this participant's RPC may control its tracks");
       return;
     }
-    const raw = typeof publicKey === "string" ? bytes(publicKey) : Uint8Array.from(publicKey);
-    if (raw.length !== 32) throw new TypeError("publicKey must be 32 bytes, or their base64");
+    const raw = typeof publicKey === "string" ? decoded(publicKey) : Uint8Array.from(publicKey);
+    if (raw?.length !== 32) throw new TypeError("publicKey must be 32 bytes, or their base64");
     if (!globalThis.crypto?.subtle) throw new TypeError("signatures need a secure context: https, or localhost");
     this.key = crypto.subtle.importKey("raw", raw, "Ed25519", false, ["verify"]).catch((error: unknown) => {
       console.error("track control: this browser has no Ed25519", error);
@@ -71,6 +71,15 @@ function parsed(text: string): Record<string, unknown> {
     return { ...JSON.parse(text) };
   } catch {
     throw new Refusal("INVALID", "it cannot be read");
+  }
+}
+
+/** Nothing where it is no base64. */
+function decoded(base64: string): Uint8Array<ArrayBuffer> | undefined {
+  try {
+    return bytes(base64);
+  } catch {
+    return undefined;
   }
 }
 

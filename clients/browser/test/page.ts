@@ -17,6 +17,9 @@ const warnings: string[] = [];
 const vetoed = new Set<string>();
 let vetoes = 0;
 let told: AppState = {};
+let opened = 0;
+const films: MediaStreamTrack[] = [];
+const getUserMedia = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
 
 const warn = console.warn.bind(console);
 console.warn = (...words: unknown[]) => {
@@ -34,24 +37,42 @@ const harness = {
     return room.localParticipant.sid;
   },
 
-  /** `consent`: ask; answers come from `answer`. Names in `app` are offered as moving pictures of that size, and as sounds. */
-  attach(options: TrackControlOptions & { consent?: boolean; app?: Record<string, [number, number]> }): void {
-    const { consent, app = {}, ...rest } = options;
+  /**
+   * `consent`: ask; answers come from `answer`. Names in `app` are offered as moving pictures of that size, and as sounds;
+   * those that begin with `dead` as pictures that have ended. Of `broken` the functions throw.
+   */
+  attach(options: TrackControlOptions & { consent?: boolean; app?: Record<string, [number, number]>; broken?: string[] }): void {
+    const { consent, app = {}, broken = [], ...rest } = options;
+    const unless = (name: string) => { if (broken.includes(name)) throw new Error(`${name} is broken`); };
     const names = Object.entries(app);
     control = attachTrackControl(room, {
       ...rest,
-      appVideo: Object.fromEntries(names.map(([name, [width, height]]) => [name, () => picture(width, height)])),
+      appVideo: Object.fromEntries(names.map(([name, [width, height]]) => [name, () => picture(width, height, name.startsWith("dead"))])),
       appAudio: Object.fromEntries(names.map(([name]) => [name, () => sound()])),
-      veto: ({ action }) => (vetoes++, vetoed.has(action)),
-      state: () => told,
+      veto: ({ action }) => (unless("veto"), vetoes++, vetoed.has(action)),
+      state: () => (unless("state"), told),
       ...(consent && {
         onConsent: ({ action, restored }) =>
-          new Promise<boolean>((answer) => asked.push({ action, restored, answer })),
+          new Promise<boolean>((answer) => (asked.push({ action, restored, answer }), unless("onConsent"))),
       }),
     });
   },
 
   detach: () => control?.detach(),
+  /** From now on the camera opens that much later; with `failure`, a DOMException's name, not at all. Counted by `opened`. */
+  camera(lateMs: number, failure?: string): void {
+    navigator.mediaDevices.getUserMedia = async (constraints) => {
+      opened++;
+      await new Promise((next) => setTimeout(next, lateMs));
+      if (failure) throw new DOMException("no camera", failure);
+      const stream = await getUserMedia(constraints);
+      films.push(...stream.getVideoTracks());
+      return stream;
+    };
+  },
+  opened: () => opened,
+  /** Whether what was opened since still runs. */
+  filming: () => films.some((one) => one.readyState === "live"),
   /** What the app says of its state from now on. */
   tell: (state: AppState) => { told = state; },
   leave: () => room.disconnect(),
@@ -155,7 +176,7 @@ function clock(video: HTMLVideoElement): number {
   return ms > 1e12 && ms < 1e13 ? ms : 0;
 }
 
-function picture(width: number, height: number): MediaStreamTrack {
+function picture(width: number, height: number, dead: boolean): MediaStreamTrack {
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d")!;
   clearInterval(timer);
@@ -163,7 +184,9 @@ function picture(width: number, height: number): MediaStreamTrack {
     context.fillStyle = `hsl(${performance.now() / 10}, 80%, 50%)`;
     context.fillRect(0, 0, width, height);
   }, 50);
-  return canvas.captureStream(20).getVideoTracks()[0]!;
+  const made = canvas.captureStream(20).getVideoTracks()[0]!;
+  if (dead) made.stop();
+  return made;
 }
 
 function sound(): MediaStreamTrack {

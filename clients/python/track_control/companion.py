@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,10 @@ KEPT_S: Final = 120.0  # how long a result can be asked for once the command has
 _AT_ONCE_S: Final = 0.1  # what is done so soon needs no second call; LiveKit runs a handler that takes 3 s three times
 _QUESTIONS: Final = ("getStats", "getCapabilities", "reportState")  # nobody is asked for leave
 _ACTIONS: Final = ("publish", "unpublish", "update", "setMuted", "setReceived", "restart", *_QUESTIONS)
+
+
+# Who has a companion. The SDK would let a second one take the calls of the first, whose end would take them from both.
+_ATTACHED: Final[weakref.WeakSet[rtc.LocalParticipant]] = weakref.WeakSet()
 
 
 class Request(NamedTuple):
@@ -53,9 +58,10 @@ class TrackControl:
 
     ``public_key``: the service's `control_key.public_key` (GetServerInfo, CreateTrackToken), from where the app trusts;
     or ``unsigned``: whoever calls is obeyed, but for those that can be told to be participants. ``devices``: sources of
-    CAMERA, MICROPHONE, SCREEN, SCREEN_AUDIO; ``app_video``, ``app_audio``: by names of the app's own. ``veto``: True
-    refuses. ``consent``: True lets a track be published or unmuted; not given, all are. ``state``: what the app adds to
-    what is reported. Raises ValueError.
+    CAMERA, MICROPHONE, SCREEN, SCREEN_AUDIO; ``app_video``, ``app_audio``: by names of the app's own. ``veto``: False
+    alone lets a command pass. ``consent``: True alone lets a track be published or unmuted; not given, all are.
+    ``state``: what the app adds to what is reported. Raises ValueError, also for a room that is not connected or has a
+    companion.
     """
 
     room: rtc.Room = field(kw_only=False)
@@ -78,14 +84,23 @@ class TrackControl:
         self._sources = {(kind, ""): opener for kind, opener in (self.devices or {}).items()}
         self._sources |= {("APP_VIDEO", name): opener for name, opener in (self.app_video or {}).items()}
         self._sources |= {("APP_AUDIO", name): opener for name, opener in (self.app_audio or {}).items()}
+        if not self.room.isconnected():
+            raise ValueError("connect the room first")
+        self._me = self.room.local_participant
+        if self._me in _ATTACHED:
+            raise ValueError("a companion is attached to the room already")
+        # Publications that the user has granted and that are not published yet: for another try nobody is asked again.
+        self._granted = set[str]()
         self._tracks, self._jobs, self._attached = Tracks(self.room, self._sources), dict[str, _Job](), True
         self._reports = StateReports(self.room, self._tracks, self.state)
-        self.room.local_participant.register_rpc_method(METHOD, self._handle)
+        self._me.register_rpc_method(METHOD, self._handle)
+        _ATTACHED.add(self._me)
 
     async def aclose(self) -> None:
         """Obeys no more; what is published stays. May be called twice."""
         if self._attached:
-            self.room.local_participant.unregister_rpc_method(METHOD)
+            self._me.unregister_rpc_method(METHOD)
+            _ATTACHED.discard(self._me)
         self._attached = False
         for job in self._jobs.values():
             job.task.cancel()
@@ -121,18 +136,21 @@ class TrackControl:
         action = next((name for name in _ACTIONS if isinstance(command.get(name), dict)), "")
         fields = command.get(action, {})
         publication_id = fields.get("publicationId", "")
+        taken_back = []
         for job in self._jobs.values():
             if job.publishes == publication_id != "" and not job.task.done():
                 if action == "publish":  # once, however often it is asked for
                     return _Job(text, until, publication_id, job.reply, job.task)
                 if action == "unpublish":
                     job.task.cancel()
+                    taken_back.append(job.task)
         reply: dict[str, Any] = {"status": "COMMAND_STATUS_ACCEPTED"}
-        task = asyncio.create_task(self._do(reply, action, fields), name=f"track {action}")
+        task = asyncio.create_task(self._do(reply, action, fields, taken_back), name=f"track {action}")
         return _Job(text, until, publication_id if action == "publish" else "", reply, task)
 
-    async def _do(self, reply: dict[str, Any], action: str, fields: Fields) -> None:
+    async def _do(self, reply: dict[str, Any], action: str, fields: Fields, first: "list[asyncio.Task[None]]") -> None:
         try:
+            await asyncio.gather(*first, return_exceptions=True)
             if not action:
                 raise Refusal("UNSUPPORTED", "this companion does not know the command")
             if action == "publish" and (sid := self._tracks.published(fields["publicationId"])):
@@ -145,8 +163,11 @@ class TrackControl:
                 if action not in _QUESTIONS:
                     muting = "mute" if fields.get("muted") else "unmute"
                     await self._allow(reply, Request(muting if action == "setMuted" else _snake(action), fields))
+                if action == "publish":
+                    self._granted.add(fields["publicationId"])
                 result = await getattr(self._tracks, _snake(action))(fields)
             reply |= {"result": result, "status": "COMMAND_STATUS_DONE"}
+            self._granted.discard(fields.get("publicationId", ""))
         except Refusal as refusal:
             reply |= refusal.reply
         except asyncio.CancelledError:
@@ -158,14 +179,20 @@ class TrackControl:
 
     async def _allow(self, reply: dict[str, Any], request: Request) -> None:
         """Asks the app, and the user. Raises Refusal."""
+        asks = request.action == "unmute" or (
+            request.action == "publish" and request.fields["publicationId"] not in self._granted
+        )
         try:
             async with asyncio.timeout(self.consent_timeout_s):
-                allowed = self.veto is None or not await awaited(self.veto(request))
-                if allowed and self.consent is not None and request.action in ("publish", "unmute"):
+                allowed = self.veto is None or await awaited(self.veto(request)) is False
+                if allowed and self.consent is not None and asks:
                     reply["consent"] = "CONSENT_ASKED"
-                    allowed = await awaited(self.consent(request))
+                    allowed = await awaited(self.consent(request)) is True
             answer = "GRANTED" if allowed else "REFUSED"
         except TimeoutError:
+            answer = "NO_ANSWER"
+        except Exception:
+            log.exception("the app's question failed")
             answer = "NO_ANSWER"
         reply["consent"] = f"CONSENT_{answer}"
         if answer != "GRANTED":

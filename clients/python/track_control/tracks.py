@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import math
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +20,12 @@ Open: TypeAlias = Callable[[Fields], Source | Awaitable[Source]]
 _ALIKE: Final = ("simulcast", "scalabilityMode", "degradationPreference", "dtx", "red")  # the SDK calls them so, too
 _BEYOND: Final = ("layers", "stereo", "noiseSuppression", "echoCancellation", "autoGainControl")
 _LOWER_BPS: Final = 160_000 + 450_000  # the SDK's lower layers
+
+
+# By room and publication id, each with its Publish: the SDK gives it another SID when it connects anew. A companion
+# that is attached anew goes on with what an earlier one has published.
+_Own: TypeAlias = tuple[rtc.LocalTrackPublication, Fields, Source]
+_OWN: Final[weakref.WeakKeyDictionary[rtc.Room, dict[str, _Own]]] = weakref.WeakKeyDictionary()
 
 
 class Refusal(Exception):
@@ -40,8 +47,7 @@ class Tracks:
 
     def __init__(self, room: rtc.Room, sources: Mapping[tuple[str, str], Open]) -> None:
         self._room, self._me, self._sources = room, room.local_participant, sources
-        # By publication id, each with its Publish: the SDK gives it another SID when it connects anew.
-        self._own: dict[str, tuple[rtc.LocalTrackPublication, Fields, Source]] = {}
+        self._own = _OWN.setdefault(room, {})
         self._qualities: dict[str, rtc.VideoQuality.ValueType] = {}  # of tracks of others, by SID
         room.on("track_subscribed", self._subscribed)
 
@@ -66,20 +72,30 @@ class Tracks:
         wanted = (kind, device.get("device", "") if kind.startswith("APP_") else "")
         if wanted not in self._sources:
             raise Refusal("UNSUPPORTED", f"the app offers no {' '.join(wanted)}")
-        return await self._publish(plan, await awaited(self._sources[wanted](plan["spec"])))
+        source = await awaited(self._sources[wanted](plan["spec"]))
+        publication = await self._publish(plan, source)
+        self._own[plan["publicationId"]] = publication, plan, source
+        return {"trackSid": publication.sid}
 
-    async def _publish(self, plan: Fields, source: Source) -> Fields:
+    async def _publish(self, plan: Fields, source: Source) -> rtc.LocalTrackPublication:
         audio, name = isinstance(source, rtc.AudioSource), plan["spec"].get("name", "")
         create: Any = rtc.LocalAudioTrack.create_audio_track if audio else rtc.LocalVideoTrack.create_video_track
         track = create(name, source)
         if plan.get("muted"):  # before it is published: nobody sees or hears a moment of it
             track.mute()
-        publication = await self._me.publish_track(track, publish_options(plan["spec"]))
-        self._own[plan["publicationId"]] = publication, plan, source
-        return {"trackSid": publication.sid}
+        publishing = asyncio.create_task(self._me.publish_track(track, publish_options(plan["spec"])))
+        try:
+            return await asyncio.shield(publishing)
+        except asyncio.CancelledError:
+            # The SDK publishes it all the same, and would not know it: so it is waited for, and goes again.
+            await self._me.unpublish_track((await publishing).sid)
+            raise
 
     async def unpublish(self, fields: Fields) -> Fields:
         sid = fields.get("trackSid") or self.published(fields.get("publicationId", ""))
+        for publication_id, (publication, _, _) in list(self._own.items()):
+            if publication_id == fields.get("publicationId") or publication.sid == sid:
+                del self._own[publication_id]
         if sid in self._me.track_publications:
             await self._me.unpublish_track(sid)
         elif not fields.get("publicationId"):
@@ -91,7 +107,7 @@ class Tracks:
 
     async def _republish(self, sid: str, spec: Fields | None, *, graceful: bool) -> Fields:
         """By a new track: the SDK cannot change a live one. ``spec`` None: as it was; the same: nothing is done."""
-        found = next((own for own in self._own.values() if own[0].sid == sid), None)
+        publication_id, found = next((own for own in self._own.items() if own[1][0].sid == sid), ("", None))
         if found is None:
             raise Refusal("NOT_FOUND", f"no track {sid} that the service has published")
         publication, plan, source = found
@@ -102,10 +118,14 @@ class Tracks:
         publish_options(plan["spec"])  # refused before anything goes
         if not graceful:
             await self._me.unpublish_track(sid)
-        result = await self._publish(plan, source)
+        publication = await self._publish(plan, source)
+        if self._own.get(publication_id) is not found:
+            await self._me.unpublish_track(publication.sid)
+            raise Refusal("FAILED", "it was taken back")
+        self._own[publication_id] = publication, plan, source
         if graceful:
             await self._me.unpublish_track(sid)
-        return result
+        return {"trackSid": publication.sid}
 
     async def restart(self, fields: Fields) -> Fields:
         sid, level = fields["trackSid"], fields["level"].removeprefix("RESTART_LEVEL_")

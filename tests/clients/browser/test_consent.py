@@ -11,7 +11,7 @@ from livekit import rtc
 
 from tests.clients.browser.app import App, app
 from tests.clients.browser.chromium import Chromium
-from tests.clients.browser.plans import CAMERA
+from tests.clients.browser.plans import CAMERA, camera
 from tests.clients.service import KEY, METHOD, Service
 from tests.livekit_process import LiveKitProcess
 from tests.participants import participant
@@ -115,8 +115,11 @@ async def test_participants_are_refused_visible_and_hidden_signed_and_unsigned(
 async def test_unsigned_mode_must_be_asked_for_warns_and_obeys_the_server(alice: App, sender: Service) -> None:
     with pytest.raises(RuntimeError, match="publicKey"):
         await alice.page.call("attach", {})
-    with pytest.raises(RuntimeError, match="32 bytes"):
-        await alice.page.call("attach", {"publicKey": "AAAA"})
+    for key in ("AAAA", "no base64"):
+        with pytest.raises(RuntimeError, match=r"TypeError.* 32 bytes"):
+            await alice.page.call("attach", {"publicKey": key})
+    with pytest.raises(RuntimeError, match=r"TypeError.*consentTimeoutMs"):
+        await alice.page.call("attach", {"unsigned": True, "consentTimeoutMs": -1})
     await alice.attach(None, unsigned=True)
     assert any("unsigned" in warning for warning in (await alice.page.call("counts"))["warnings"])
     made = command(alice.target, control.GetCapabilities(), time.time_ns())
@@ -187,6 +190,44 @@ async def test_refused_unanswered_and_vetoed_are_told_apart(alice: App) -> None:
     assert await alice.page.call("publications") == []
 
 
+@pytest.mark.parametrize(
+    ("broken", "status", "consent"),
+    [
+        ("onConsent", control.COMMAND_STATUS_NO_ANSWER, pb.CONSENT_NO_ANSWER),
+        ("veto", control.COMMAND_STATUS_REFUSED, pb.CONSENT_REFUSED),
+    ],
+)
+async def test_a_question_that_breaks_is_no_yes(
+    alice: App, broken: str, status: "control.CommandStatus.ValueType", consent: "pb.Consent.ValueType"
+) -> None:
+    await alice.attach(consent=True, broken=[broken])
+    reply = await alice.do(CAMERA)
+    assert (reply.status, reply.consent) == (status, consent)
+    assert await alice.page.call("publications") == []
+
+
+async def test_a_no_in_the_browsers_own_dialog_is_a_refusal(alice: App) -> None:
+    await alice.attach()
+    await alice.page.call("camera", 0, "NotAllowedError")
+    reply = await alice.do(CAMERA)
+    assert (reply.status, reply.consent) == (control.COMMAND_STATUS_REFUSED, pb.CONSENT_REFUSED)
+
+
+async def test_another_try_of_what_was_granted_asks_nobody_again(alice: App) -> None:
+    await alice.attach(consent=True)
+    await alice.page.call("camera", 0, "NotReadableError")
+    reply = await alice.ask(CAMERA)
+    await alice.page.call("answer", True)
+    assert (await alice.result(reply)).status == control.COMMAND_STATUS_FAILED
+    await alice.page.call("camera", 0)
+    await alice.done(CAMERA)
+    assert len((await alice.page.call("counts"))["asked"]) == 1
+    # What is published anew, after it was taken away, is another matter.
+    await alice.done(control.Unpublish(publication_id="PUB_1"))
+    assert (await alice.ask(CAMERA)).consent == pb.CONSENT_ASKED
+    await alice.done(control.Unpublish(publication_id="PUB_1"))
+
+
 async def test_a_question_is_taken_back_when_its_publication_is_unpublished(alice: App) -> None:
     await alice.attach(consent=True)
     reply = await alice.ask(CAMERA)
@@ -204,9 +245,17 @@ async def test_detached_it_obeys_no_more_and_can_be_attached_again(alice: App) -
     await alice.page.call("detach")
     with pytest.raises(Exception, match="could not be asked"):
         await alice.ask(control.GetCapabilities())
-    assert len(await alice.page.call("publications")) == 1
+    (own,) = await alice.page.call("publications")
     await alice.attach()
+    with pytest.raises(RuntimeError, match="already registered"):
+        await alice.attach()
     await alice.done(control.GetCapabilities())
+    # What the one before has published is known to this one.
+    assert (await alice.done(CAMERA)).track_sid == own["sid"]
+    faster = camera(width=320, height=180, frames_per_second=15)
+    assert (await alice.done(control.Update(track_sid=own["sid"], publish=faster))).track_sid == own["sid"]
+    await alice.done(control.Unpublish(publication_id="PUB_1"))
+    assert await alice.page.call("publications") == []
     assert (await alice.do(control.GetResult(command_id="CMD_none"))).status == control.COMMAND_STATUS_NOT_FOUND
 
 

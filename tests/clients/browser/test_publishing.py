@@ -148,6 +148,35 @@ async def test_what_the_app_does_not_offer_is_unsupported(alice: App) -> None:
     assert (await alice.do(control.Unpublish(track_sid="TR_none"))).status == control.COMMAND_STATUS_NOT_FOUND
 
 
+async def test_a_source_of_the_app_that_gives_no_live_picture_fails(alice: App) -> None:
+    await alice.attach(app={"dead-canvas": [320, 180]})
+    plan = app_video(width=320, height=180)
+    plan.spec.device.device = "dead-canvas"
+    reply = await alice.do(plan)
+    assert (reply.status, reply.detail) == (
+        control.COMMAND_STATUS_FAILED,
+        "what the app gives as dead-canvas is no live video",
+    )
+    assert await alice.page.call("publications") == []
+
+
+@pytest.mark.parametrize(
+    "action", [control.Update(publish=camera(width=640, height=360)), control.Restart(level=REPUBLISH)]
+)
+async def test_what_is_unpublished_while_it_is_made_anew_stays_away(
+    alice: App, action: control.Update | control.Restart
+) -> None:
+    await alice.attach()
+    action.track_sid = (await alice.done(CAMERA)).track_sid
+    await alice.page.call("camera", 1_000)
+    reply = await alice.ask(action)
+    await alice.until("opened")
+    await alice.done(control.Unpublish(publication_id="PUB_1"))
+    assert (await alice.result(reply)).status == control.COMMAND_STATUS_FAILED
+    assert await alice.page.call("publications") == []
+    assert not await alice.page.call("filming")
+
+
 async def test_rates_change_in_place_and_sizes_by_a_new_track_that_comes_first(
     alice: App, livekit: LiveKitProcess, room: str
 ) -> None:
@@ -226,6 +255,22 @@ async def test_after_a_full_reconnect_it_obeys_the_new_connection_alone_and_publ
     assert again.track_sid != sid
     (own,) = await alice.until("publications", holds=lambda found: len(found) == 1)
     assert own["sid"] == again.track_sid
+
+
+async def test_a_camera_that_the_sdk_still_opens_after_a_reconnect_is_not_opened_beside_it(alice: App) -> None:
+    await alice.attach()
+    await alice.done(CAMERA)
+    await alice.page.call("camera", 6_000)
+    old = alice.target
+    await alice.page.call("scenario", "full-reconnect")
+    await alice.until("sid", holds=lambda now: now and now != old.sid)
+    await alice.renew()
+    await alice.until("opened")
+    await alice.answering()
+    again = await alice.done(CAMERA)
+    (own,) = await alice.until("publications", holds=lambda found: len(found) == 1)
+    assert own["sid"] == again.track_sid
+    assert await alice.page.call("opened") == 1
 
 
 async def test_statistics_are_those_of_webrtc(alice: App, livekit: LiveKitProcess, room: str) -> None:

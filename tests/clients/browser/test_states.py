@@ -62,6 +62,31 @@ async def test_a_page_reports_how_it_shows_a_video_whenever_that_changes(
         assert heard.states.of(room, "alice") is None
 
 
+async def test_what_the_page_sees_is_reported_though_what_the_app_adds_breaks(
+    livekit: LiveKitProcess, admin: Client, alice: App, room: str
+) -> None:
+    sid = await hosted(admin, room, 1280, 720)
+    await alice.attach(broken=["state"])
+    await alice.until("videos", holds=bool)
+    async with hearing(livekit, room) as heard:
+        await alice.page.call("style", "width: 400px; height: 225px")
+        ratio = await alice.page.call("ratio")
+        await heard.until(shows(heard, sid, round(400 * ratio), round(225 * ratio)))
+
+
+async def test_reports_leave_a_connection_that_is_being_made_anew_alone(alice: App) -> None:
+    await alice.attach()
+    await alice.done(control.ReportState(destination_identity="nobody"))
+    await alice.page.evaluate(
+        "void setInterval(() => (harness.tell({ cpuLoad: Math.random() }), dispatchEvent(new Event('resize'))), 5)"
+    )
+    old = alice.target
+    await alice.page.call("scenario", "resume-reconnect")  # which fails, and ends as a full one
+    await alice.until("sid", holds=lambda now: now and now != old.sid)
+    await alice.renew()
+    await alice.answering()
+
+
 async def test_adaptive_stream_is_a_term_of_its_own_and_settings_do_not_fight_it(
     livekit: LiveKitProcess, admin: Client, chromium: Chromium, sender: Service, room: str
 ) -> None:

@@ -10,6 +10,7 @@ from tests.clients.publications import publish, until
 from tests.livekit_process import LiveKitProcess
 from tests.media.viewer import viewer
 from tests.publications import LIVE
+from tests.refusals import refusal
 from tests.track_process import Client
 from track.v1 import publication_pb2 as pb
 from track.v1 import tracks_pb2
@@ -46,6 +47,16 @@ async def test_a_publication_of_the_page_is_restored_muted_after_it_was_loaded_a
         async with seen.frames(again.track_sid) as frames:
             _, frame = await frames.get()
             assert (frame.width, frame.height) == (320, 180)
+
+
+async def test_a_no_in_the_browsers_own_dialog_reaches_the_caller_and_is_not_asked_again(
+    admin: Client, alice: App, room: str
+) -> None:
+    await alice.attach(await public_key(admin))
+    await alice.page.call("camera", 0, "NotAllowedError")
+    refused = await refusal(publish(admin, room, CAMERA.spec))
+    assert (refused.reason, refused.metadata["consent"]) == ("CONSENT_REFUSED", "REFUSED")
+    assert await alice.page.call("opened") == 1
 
 
 async def test_a_refusal_of_the_user_reaches_the_caller(admin: Client, alice: App, room: str) -> None:

@@ -17,8 +17,8 @@ from tests.publications import ENDED, LIVE, publication, until
 from tests.servicer import pushing as push
 from tests.servicer.test_revocation import permit
 from tests.track_process import Client, TrackProcess
-from track.v1 import publication_pb2 as pb
 from track.v1 import error_pb2, tracks_pb2
+from track.v1 import publication_pb2 as pb
 
 SOURCE_ENDED = pb.PUBLICATION_END_CAUSE_SOURCE_ENDED
 STALLED = pb.DEGRADED_REASON_STALLED

@@ -28,8 +28,8 @@ _BUFFERED_BYTES: Final = 2 * 1024 * 1024
 """How many bytes of reliable messages the SDK has wait in its data channel, by default (rtc 1.2.1)."""
 _SENT_S: Final = 20.0
 _ARRIVED_S: Final = 1.0
-"""What has left arrives at LiveKit, and from there at the receivers: their SDK throws away what comes after the news that
-its sender has left."""
+"""What has left arrives at LiveKit, and from there at the receivers: their SDK throws away what comes after the news
+that its sender has left."""
 
 
 def are_messages(spec: PublicationSpec) -> bool:
@@ -50,8 +50,8 @@ async def send_message(room: rtc.Room, payload: bytes, options: DataOptions) -> 
 async def delivered(room: rtc.Room) -> None:
     """Returns when the reliable messages that were sent so far have left, and have had time to arrive; 20 s at most.
 
-    The SDK says that it has sent a message when that waits in its data channel (rtc 1.2.1), and nothing that waits there
-    outlives the connection. So one more is sent, to nobody, for which the channel has to be empty.
+    The SDK says that it has sent a message when that waits in its data channel (rtc 1.2.1), and what waits there
+    is lost with the connection. So one more is sent, to nobody, for which the channel has to be empty.
     """
     begun = time.monotonic()
     try:

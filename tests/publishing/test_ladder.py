@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from track.v1 import error_pb2, publication_pb2, track_pb2
 from track.v1.publication_pb2 import FallbackStep, Publication, PublicationSpec
 from track_server.access.bounds import Bounds
-from track_server.errors import MediaNotFound, PublishFailed, TargetPermission, TrackError
+from track_server.errors import MediaInvalid, MediaNotFound, PublishFailed, TargetPermission, TrackError
 from track_server.publishing import attempts, ladder, lifecycle
 from track_server.publishing.ladder import BITRATE, CODEC, FRAME_RATE, SIMULCAST, SIZE, Outlook
 from track_server.publishing.spec import complete, type_of
 from track_server.publishing.spec.fallback import DEFAULT_MAX_ATTEMPTS
+from track_server.publishing.spec.kinds import Stream
 
 VIDEO = track_pb2.TRACK_TYPE_VIDEO
 AUDIO = track_pb2.TRACK_TYPE_AUDIO
@@ -163,6 +164,44 @@ def test_what_succeeded_keeps_its_steps_and_a_later_trouble_has_a_budget_of_its_
     assert list(publication.attempts[-1].steps) == [CODEC]
     assert len(ladder.failed_in_a_row(publication.attempts)) == 1
     assert attempts.next_try(publication, at(202), 0.0) is not None
+
+
+def breaking(spec: PublicationSpec, every_s: float, problem: error_pb2.Problem) -> list[float]:
+    """When it fails, which it does so long after it came into the room, until nothing is tried any more; 50 at most."""
+    publication, now, failures = begun(spec), 100.0, list[float]()
+    while len(failures) < 50:
+        now += every_s
+        failures.append(now)
+        publication = attempts.failed(
+            lifecycle.live(publication, f"TR_{len(failures)}", at(now - every_s)), problem, at(now)
+        )
+        again = attempts.next_try(publication, at(now), 0.0)
+        if again is None:
+            break
+        publication = lifecycle.begun_anew(again[0], at(now), "")
+        now += again[1]
+    return failures
+
+
+def played(uri: str, *, loop: bool = False) -> PublicationSpec:
+    spec = PublicationSpec(file=publication_pb2.FileInput(uri=uri, loop=loop))
+    return complete(spec, "PUB_1", Stream(VIDEO, 320, 180, 15.0, 600.0))
+
+
+@pytest.mark.parametrize("spec", [video(), played("a.mp4"), played("http://host/a.mp4")], ids=["own", "file", "url"])
+@pytest.mark.parametrize("problem", [REFUSED, MediaInvalid("no").problem()], ids=["refused", "unreadable"])
+def test_what_comes_into_the_room_and_breaks_at_once_does_not_do_so_for_ever(
+    spec: PublicationSpec, problem: error_pb2.Problem
+) -> None:
+    assert len(breaking(spec, 2.0, problem)) == DEFAULT_MAX_ATTEMPTS
+
+
+def test_a_file_that_breaks_off_late_is_played_twice_and_one_that_may_go_on_is_tried_again() -> None:
+    unreadable = MediaInvalid("no").problem()
+    assert len(breaking(played("a.mp4"), 300.0, unreadable)) == 2
+    assert len(breaking(played("a.mp4", loop=True), 300.0, unreadable)) == 50
+    assert len(breaking(played("http://host/a.mp4"), 300.0, unreadable)) == 50
+    assert len(breaking(video(), 300.0, REFUSED)) == 50
 
 
 def test_something_else_that_is_asked_for_is_tried_without_steps_down() -> None:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf import struct_pb2
 
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import participants, rooms
-from tests.media.clips import write_clip
+from tests.media.clips import write_clip, write_sound
 from tests.publications import pattern, publish, unpublish
 from tests.refusals import refusal
 from tests.servicer.bad_options import BAD_OPTIONS, file, labelled
@@ -175,6 +176,16 @@ async def test_a_publication_that_cannot_be_leaves_nothing_behind(
     assert str(media) not in refused.message
     assert await rooms(livekit, room_name) == []
     assert not (await admin.ListPublications(Pub.ListPublicationsRequest(room=room_name))).publications
+
+
+async def test_what_only_the_media_worker_finds_out_names_its_field_alike(
+    admin: Client, media: Path, room: str
+) -> None:
+    write_sound(media / "silence.wav", np.zeros(0))
+    refused = await refusal(
+        admin.PublishTrack(Pub.PublishTrackRequest(room=room, spec=file("silence.wav")), timeout=45)
+    )
+    assert (refused.code, refused.reason, refused.fields) == (INVALID, "MEDIA_INVALID", ("spec.file.uri",))
 
 
 async def test_nobody_came_into_the_room_of_refused_commands(admin: Client, livekit: LiveKitProcess, room: str) -> None:

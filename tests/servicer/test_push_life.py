@@ -17,8 +17,8 @@ from tests.publications import ENDED, LIVE, publication, until
 from tests.servicer import pushing as push
 from tests.servicer.test_revocation import permit
 from tests.track_process import Client, TrackProcess
+from track.v1 import error_pb2, tracks_pb2
 from track.v1 import publication_pb2 as pb
-from track.v1 import tracks_pb2
 
 SOURCE_ENDED = pb.PUBLICATION_END_CAUSE_SOURCE_ENDED
 STALLED = pb.DEGRADED_REASON_STALLED
@@ -117,6 +117,17 @@ async def test_a_publication_into_which_nobody_pushes_ends(admin: Client, room: 
     known = await push.publish_push(admin, room, push.push_spec("pcm", stall_mute=0.3, stall_end=1))
     ended = await until(admin, known, lambda found: found.state == ENDED)
     assert (ended.end_cause, list(ended.lineage)) == (SOURCE_ENDED, [])
+
+
+async def test_one_that_no_media_worker_has_waits_for_it_and_not_for_frames(
+    start_track: StartTrack, livekit: LiveKitProcess, room: str
+) -> None:
+    track = await start_track(livekit, {"TRACK_MEDIA_WORKERS": "0"})
+    async with track.client(room_admin=True, room=room) as admin:
+        spec = push.push_spec("pcm", stall_mute=0.3, stall_end=1)
+        answer = await admin.PublishTrack(pb.PublishTrackRequest(room=room, spec=spec), timeout=4)
+    assert answer.publication.state == pb.PUBLICATION_STATE_PENDING
+    assert answer.publication.problem.reason == error_pb2.ERROR_REASON_WORKER_UNAVAILABLE
 
 
 async def test_data_may_be_silent_for_long_while_a_stream_is_open(admin: Client, room: str) -> None:

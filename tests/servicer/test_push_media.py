@@ -221,22 +221,26 @@ async def test_payloads_arrive_in_order(admin: Client, room: str, livekit: LiveK
     assert numbers == sorted(set(numbers))
 
 
-async def test_messages_arrive_in_order(admin: Client, room: str, livekit: LiveKitProcess) -> None:
+async def test_messages_arrive_in_order_and_all_of_them_before_their_sender_leaves(
+    admin: Client, room: str, livekit: LiveKitProcess
+) -> None:
     spec = push.push_spec("data")
     spec.data_options.delivery = pb.DATA_DELIVERY_RELIABLE_MESSAGES
     spec.data_options.topic = "cursor"
     known = await push.publish_push(admin, room, spec)
+    # More than what passes by itself while the participant, which has nothing else to publish, leaves.
+    messages = [b"%04d" % number * 3000 for number in range(400)]
     received: list[bytes] = []
     async with participant(livekit, room, "reader") as reader:
         reader.on("data_received", lambda packet: received.append(packet.data) if packet.topic == "cursor" else None)
         async with push.pushing(admin, known) as pusher:
             await pusher.ready()
-            await pusher.send(*(push.payload(b"%d" % number) for number in range(50)))
+            await pusher.send(*map(push.payload, messages))
             await pusher.finish()
         async with asyncio.timeout(45):
-            while len(received) < 50:
+            while len(received) < len(messages):
                 await asyncio.sleep(0.02)
-    assert received == [b"%d" % number for number in range(50)]
+    assert received == messages
 
 
 async def test_a_stream_that_broke_is_taken_up_again(admin: Client, room: str, livekit: LiveKitProcess) -> None:

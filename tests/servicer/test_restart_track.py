@@ -134,9 +134,11 @@ async def test_what_is_muted_stays_muted(livekit: LiveKitProcess, restarter: Cli
     mute = tracks_pb2.MuteTracksRequest(room=room, tracks=[tracks_pb2.TrackRef(track_sid=known.track_sid)])
     await restarter.MuteTracks(mute, timeout=45)
     known = await until(restarter, known, lambda found: found.muted)
-    for level in (REPUBLISH, REJOIN):
-        known = (await restart(restarter, known, level)).publication
+    for graceful, level in ((True, REPUBLISH), (False, REPUBLISH), (False, REJOIN)):
+        answer = await restart(restarter, known, level, graceful=graceful)
+        known = answer.publication
         assert known.muted
+        assert not answer.HasField("gap"), "of what is muted nothing was to flow"
         sid = known.track_sid
         track = await restarter.GetTrack(tracks_pb2.GetTrackRequest(room=room, track_sid=sid))
         assert track.track.muted

@@ -121,6 +121,16 @@ async def test_video_is_published_with_every_degradation_preference(
         await clocks(seen, publication.track_sid, (320, 180), 3)
 
 
+async def test_by_default_the_resolution_is_kept_however_low_the_bitrate(
+    admin: Client, livekit: LiveKitProcess, room: str
+) -> None:
+    publication = await publish(admin, room, pattern(500, 500, 30, max_bitrate_bps=50_000))
+    async with viewer(livekit, room) as seen, seen.frames(publication.track_sid) as frames:
+        async with asyncio.timeout(DEADLINE_S):
+            sizes = {(frame.width, frame.height) for _, frame in [await frames.get() for _ in range(20)]}
+    assert sizes == {(500, 500)}
+
+
 async def test_several_tracks_of_one_source_are_allowed_and_all_arrive(
     admin: Client, livekit: LiveKitProcess, room: str
 ) -> None:

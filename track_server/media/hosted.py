@@ -114,6 +114,8 @@ class HostedTrack:
         self._changed(self)
 
     def _fail(self, error: errors.TrackError) -> None:
+        # Here a field is one of the spec; who reads it sees the whole request, or the publication.
+        error.field = error.field and f"spec.{error.field}"
         log.info(
             "hosted_track_failed",
             publication_id=self.desired.publication_id,

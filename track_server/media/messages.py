@@ -6,6 +6,8 @@ from typing import Final
 
 import structlog
 from livekit import rtc
+from livekit.rtc._ffi_client import FfiClient
+from livekit.rtc._proto import ffi_pb2, room_pb2
 from livekit.rtc.participant import PublishDataError
 
 from track.media.v1.media_service_pb2 import DataTrackStats, DesiredTrack, HostedTrackStats
@@ -22,6 +24,12 @@ from track_server.media.inputs.timeline import Beat
 log = structlog.get_logger(__name__)
 
 _DEFAULT_RATE: Final = 10.0
+_BUFFERED_BYTES: Final = 2 * 1024 * 1024
+"""How many bytes of reliable messages the SDK has wait in its data channel, by default (rtc 1.2.1)."""
+_SENT_S: Final = 20.0
+_ARRIVED_S: Final = 1.0
+"""What has left arrives at LiveKit, and from there at the receivers: their SDK throws away what comes after the news
+that its sender has left."""
 
 
 def are_messages(spec: PublicationSpec) -> bool:
@@ -37,6 +45,36 @@ async def send_message(room: rtc.Room, payload: bytes, options: DataOptions) -> 
         destination_identities=list(options.destination_identities),
         topic=options.topic,
     )
+
+
+async def delivered(room: rtc.Room) -> None:
+    """Returns when the reliable messages that were sent so far have left, and have had time to arrive; 20 s at most.
+
+    The SDK says that it has sent a message when that waits in its data channel (rtc 1.2.1), and what waits there
+    is lost with the connection. So one more is sent, to nobody, for which the channel has to be empty.
+    """
+    begun = time.monotonic()
+    try:
+        async with asyncio.timeout(_SENT_S):
+            _wait_beyond(room, 0)
+            await room.local_participant.publish_data(b"", destination_identities=[room.local_participant.identity])
+    except (TimeoutError, PublishDataError) as error:
+        log.info("data_messages_not_sent", cause=repr(error))
+        return
+    finally:
+        _wait_beyond(room, _BUFFERED_BYTES)
+    # Receivers lag behind as the channel does.
+    await asyncio.sleep(max(_ARRIVED_S, time.monotonic() - begun))
+
+
+def _wait_beyond(room: rtc.Room, buffered_bytes: int) -> None:
+    """Reliable messages wait while more than that is in the data channel. Python's SDK has no method for it."""
+    request = ffi_pb2.FfiRequest()
+    threshold = request.set_data_channel_buffered_amount_low_threshold
+    threshold.local_participant_handle = room.local_participant._ffi_handle.handle
+    threshold.kind = room_pb2.KIND_RELIABLE
+    threshold.threshold = buffered_bytes
+    FfiClient.instance.request(request)
 
 
 class MessageCarrier:

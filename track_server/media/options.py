@@ -23,6 +23,7 @@ _SOURCES: Final = {
     TrackSource.TRACK_SOURCE_SCREEN_SHARE_AUDIO: rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO,
 }
 _PREFERENCES: Final[Mapping[int, Any]] = {
+    DegradationPreference.DEGRADATION_PREFERENCE_UNSPECIFIED: rtc.DegradationPreference.MAINTAIN_RESOLUTION,
     DegradationPreference.DEGRADATION_PREFERENCE_BALANCED: rtc.DegradationPreference.BALANCED,
     DegradationPreference.DEGRADATION_PREFERENCE_MAINTAIN_FRAMERATE: (rtc.DegradationPreference.MAINTAIN_FRAMERATE),
     DegradationPreference.DEGRADATION_PREFERENCE_MAINTAIN_RESOLUTION: (rtc.DegradationPreference.MAINTAIN_RESOLUTION),
@@ -63,14 +64,14 @@ def publish_options(spec: PublicationSpec, stream: str) -> rtc.TrackPublishOptio
     else:
         options.video_codec = _CODECS[spec.video.codec]
         options.simulcast = simulcast(spec.video)
+        # The SDK's own choice is to give up resolution: a picture of 480x270 began as one of 320x176 (rtc 1.2.1).
+        options.degradation_preference = _PREFERENCES[spec.video.degradation_preference]
         if spec.push.HasField("encoded_video"):
             # Any other lets the SDK take the access units for pictures: nothing is decoded from what it sends.
             options.video_encoder = rtc.VideoEncoderBackend.ENCODER_BACKEND_PRE_ENCODED
             options.simulcast = False
         if spec.video.scalability_mode:
             options.scalability_mode = spec.video.scalability_mode
-        if spec.video.degradation_preference:
-            options.degradation_preference = _PREFERENCES[spec.video.degradation_preference]
         # Without it the SDK falls back on presets: 15 frames per second for a small camera, 3 for a screen.
         options.video_encoding.max_bitrate = spec.video.max_bitrate_bps
         options.video_encoding.max_framerate = spec.video.frames_per_second

@@ -7,10 +7,10 @@ from livekit import rtc
 from livekit.rtc.participant import PublishDataError
 
 from track.media.v1.media_service_pb2 import DataTrackStats, DesiredTrack, HostedTrackStats
-from track.v1.publication_pb2 import PublicationSpec
+from track.v1.publication_pb2 import DATA_DELIVERY_RELIABLE_MESSAGES, PublicationSpec
 from track_server.media.carriers import DataCarrier
 from track_server.media.inputs.pushed import Pushed, PushedFrames
-from track_server.media.messages import send_message
+from track_server.media.messages import delivered, send_message
 from track_server.pushwire import Kind
 
 log = structlog.get_logger(__name__)
@@ -69,6 +69,8 @@ class PushedMessageCarrier:
         while (item := await self._pushed.next()) is not Kind.END:
             if isinstance(item, Pushed):
                 await self._send(item)
+        if self._room is not None and self._options.delivery == DATA_DELIVERY_RELIABLE_MESSAGES:
+            await delivered(self._room)
 
     async def _send(self, item: Pushed) -> None:
         room = self._room

@@ -53,7 +53,7 @@ def failed(
     """With the try that failed just now. ``seen``: whether its track, where it has one, ever was in the room."""
     result = _copy(publication)
     attempts = result.attempts
-    if not attempts or attempts[-1].HasField("problem") or (seen and _came_live(result)):
+    if not attempts or attempts[-1].HasField("problem") or (seen and _held(result, problem, now)):
         _begin(result, wanted_now(result), ladder.steps_of(attempts), _taken_time(result, now))
     attempts[-1].problem.CopyFrom(problem)
     return result
@@ -160,10 +160,19 @@ def _begin(
     del publication.attempts[:-KEPT]
 
 
-def _came_live(publication: Publication) -> bool:
-    """Whether it was in the room since the last try began."""
+def _held(publication: Publication, problem: error_pb2.Problem, now: timestamp_pb2.Timestamp) -> bool:
+    """Whether the last try succeeded for good, so that ``problem`` is another one.
+
+    What is in the room for less than the ladder's deadline has failed as those before: it would come and go for ever.
+    A file that is played once breaks off where it did before, however late that is.
+    """
+    file = publication.spec.file
+    if problem.reason in ladder.OF_THE_INPUT and file.uri and not file.loop and "://" not in file.uri:
+        return False
     begun = publication.attempts[-1].begin_time.ToNanoseconds()
-    return any(move.state == LIVE and move.time.ToNanoseconds() >= begun for move in publication.moves)
+    times = (move.time for move in publication.moves if move.state == LIVE)
+    came = next((time for time in times if time.ToNanoseconds() >= begun), None)
+    return came is not None and seconds_of(now) - seconds_of(came) >= ladder.ladder_of(publication.spec).deadline_s
 
 
 def _taken_time(publication: Publication, now: timestamp_pb2.Timestamp) -> timestamp_pb2.Timestamp:

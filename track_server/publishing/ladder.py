@@ -52,8 +52,8 @@ _HOPELESS: Final = frozenset(
         error_pb2.ERROR_REASON_MEDIA_NOT_ALLOWED,
     }
 )
-# What was there and can be read no more may come back; what never could be read will not.
-_OF_THE_INPUT: Final = frozenset({error_pb2.ERROR_REASON_MEDIA_NOT_FOUND, error_pb2.ERROR_REASON_MEDIA_INVALID})
+OF_THE_INPUT: Final = frozenset({error_pb2.ERROR_REASON_MEDIA_NOT_FOUND, error_pb2.ERROR_REASON_MEDIA_INVALID})
+"""What was there and can be read no more may come back; what never could be read will not."""
 _LOWER: Final = frozenset(
     {
         error_pb2.ERROR_REASON_PUBLISH_FAILED,
@@ -65,7 +65,7 @@ _LOWER: Final = frozenset(
 
 def outlook(problem: error_pb2.Problem, *, was_live: bool) -> Outlook:
     """What another try may bring after ``problem``. ``was_live``: it was in the room before."""
-    if problem.reason in _HOPELESS or (problem.reason in _OF_THE_INPUT and not was_live):
+    if problem.reason in _HOPELESS or (problem.reason in OF_THE_INPUT and not was_live):
         return Outlook.HOPELESS
     return Outlook.LOWER if problem.reason in _LOWER else Outlook.PASSING
 

@@ -114,7 +114,10 @@ class Replacer:
         await self._live.until(lambda: self._live.closed or old_sid not in self._live.model.tracks, _GONE_S)
         await self._book.until(lambda: takeover.gap_ms is not None or self._over(takeover), _MEASURED_S)
         self._carried.takeovers.end(self._id)
-        if not self._work.graceful and not self._current().muted:
+        if self._current().muted:
+            # Nothing was to flow, whatever the SDK sends of a muted track.
+            return
+        if not self._work.graceful:
             await self._watch.until_received(_MISSED_S)
         self._work.gap = self._watch.measured(takeover.gap_ms)
 

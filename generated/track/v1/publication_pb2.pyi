@@ -280,7 +280,7 @@ class _DegradationPreference:
 class _DegradationPreferenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DegradationPreference.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     DEGRADATION_PREFERENCE_UNSPECIFIED: _DegradationPreference.ValueType  # 0
-    """Default: the choice of LiveKit's SDK, which is to keep the resolution where this service hosts."""
+    """Default: keep the resolution where this service hosts, else the choice of the client's SDK."""
     DEGRADATION_PREFERENCE_BALANCED: _DegradationPreference.ValueType  # 1
     """A little of both."""
     DEGRADATION_PREFERENCE_MAINTAIN_FRAMERATE: _DegradationPreference.ValueType  # 2
@@ -292,7 +292,7 @@ class DegradationPreference(_DegradationPreference, metaclass=_DegradationPrefer
     """What the encoder gives up first where it cannot keep up (W3C mst-content-hint)."""
 
 DEGRADATION_PREFERENCE_UNSPECIFIED: DegradationPreference.ValueType  # 0
-"""Default: the choice of LiveKit's SDK, which is to keep the resolution where this service hosts."""
+"""Default: keep the resolution where this service hosts, else the choice of the client's SDK."""
 DEGRADATION_PREFERENCE_BALANCED: DegradationPreference.ValueType  # 1
 """A little of both."""
 DEGRADATION_PREFERENCE_MAINTAIN_FRAMERATE: DegradationPreference.ValueType  # 2
@@ -673,7 +673,8 @@ class PushInput(_message.Message):
 
     @_builtins.property
     def stall_end(self) -> _duration_pb2.Duration:
-        """No frame for so long, or nobody who pushes any: it ends with SOURCE_ENDED. 1 s to 24 h, and more than `stall_mute`.
+        """No frame for so long, or nobody who pushes any, once a media worker waits for them: it ends with SOURCE_ENDED. 1 s to
+        24 h, and more than `stall_mute`.
         Default 30 s.
         """
 

@@ -18,7 +18,18 @@ def clock(*, data: bool = False) -> StallClock:
     else:
         push.pcm.CopyFrom(PcmFormat())
         push.stall_mute.CopyFrom(duration_of(2))
-    return StallClock.of(push, 100.0)
+    made = StallClock.of(push, 90.0)
+    made.awaited(100.0)
+    return made
+
+
+def test_nobody_is_late_before_a_media_worker_waits_for_frames() -> None:
+    early = StallClock.of(PushInput(pcm=PcmFormat(), stall_mute=duration_of(2), stall_end=duration_of(3)), 100.0)
+    early.opened(102)
+    assert (early.due(1000), early.next()) == (NOTHING, math.inf)
+    early.awaited(1000)
+    early.awaited(1002)
+    assert (early.due(1002.9), early.due(1003)) == (NOTHING, END)
 
 
 def test_what_was_never_fed_is_not_muted_and_ends() -> None:

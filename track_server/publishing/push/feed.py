@@ -170,6 +170,8 @@ class Feed:
     async def serve(self, connection: Connection) -> None:
         """Feeds a child until it is gone."""
         self._connections.append(connection)
+        self.clock.awaited(asyncio.get_running_loop().time())
+        self._look.set()
         self._freed.set()
         self._wake()
         try:

@@ -28,6 +28,8 @@ class StallClock:
     sporadic: bool
     last: float
     """When the last frame came; before, when it began to be waited for."""
+    waiting: bool = True
+    """Whether no media worker has waited for frames yet: nobody could push any."""
     fed: bool = False
     """Whether a frame ever came."""
     open: bool = False
@@ -54,6 +56,11 @@ class StallClock:
         """The spans were changed."""
         fresh = StallClock.of(push, self.last)
         self.mute_s, self.end_s, self.grace_s = fresh.mute_s, fresh.end_s, fresh.grace_s
+
+    def awaited(self, now: float) -> None:
+        """A media worker waits for frames."""
+        if self.waiting:
+            self.waiting, self.last = False, now
 
     def frame(self, now: float) -> None:
         """A frame came."""
@@ -100,7 +107,7 @@ class StallClock:
 
     @property
     def _resting(self) -> bool:
-        return self.held or (self.sporadic and self.open)
+        return self.waiting or self.held or (self.sporadic and self.open)
 
     @property
     def _may_mute(self) -> bool:

@@ -100,7 +100,8 @@ class Runner:
             log.exception("restart_broke", room=subject.live.name, level=pb.RestartLevel.Name(level))
             problem = Internal("the restart broke")
         else:
-            if done.gap is not None:
+            # Of what is muted nothing was to flow.
+            if done.gap is not None and not self._muted(subject):
                 answer.gap.CopyFrom(done.gap)
             flow = await self._flow(subject, meter)
             took_effect = done.evidence != publication_pb2.EVIDENCE_UNSPECIFIED

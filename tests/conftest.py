@@ -17,8 +17,10 @@ import uvloop
 
 from tests.livekit_process import LiveKitProcess, ToolMissingError, tool
 from tests.livekit_rooms import existing_room
+from tests.loaded_program import LoadedProgram
 from tests.participants import participant
 from tests.permission_process import PermissionProcess
+from tests.server_process import ServerProcess
 from tests.track_process import Client, TrackProcess
 
 _LEAK_GRACE_S = 2.0
@@ -43,6 +45,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             marker = item.get_closest_marker("deadline")
             item.obj = _bounded(item.obj, float(marker.args[0]) if marker else _TEST_DEADLINE_S)
+
+
+def pytest_sessionstart() -> None:
+    """The servers of tests are forks of one that has loaded its modules. It is started with the first of them."""
+    ServerProcess.loaded = LoadedProgram()
+
+
+def pytest_sessionfinish() -> None:
+    """No server is started any more."""
+    if ServerProcess.loaded is not None:
+        ServerProcess.loaded.close()
 
 
 def _bounded(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import grpc
+
+from tests.loaded_program import ForkedServer, LoadedProgram
 
 # Of a second and less; the machine may be that busy.
 _START_DEADLINE_S: Final = 60.0
@@ -30,13 +33,16 @@ class ServerProcess(ABC):
     ``log_path``: what it logs; the folder of that is its own, and is made.
     """
 
+    loaded: ClassVar[LoadedProgram | None] = None
+    """What servers are forks of, to save the CPU of loading each. None: each is started as a user starts it."""
+
     def __init__(self, command: str, log_path: Path) -> None:
         self.directory = log_path.parent
         self.log_path = log_path
         self.address = ""
         """Where it listens, as it said when it began to serve."""
         self._command = command
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedServer | None = None
 
     @abstractmethod
     def environment(self) -> dict[str, str]:
@@ -74,13 +80,7 @@ class ServerProcess(ABC):
     async def start(self) -> None:
         """Starts it; returns when it serves. Raises StartError."""
         served = len(self.logged("serving"))
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes a few ms
-                [sys.executable, "-m", "track_server", self._command],
-                env={**os.environ, **self.environment()},
-                stdout=log,
-                stderr=log,
-            )
+        self._process = self._begin({**os.environ, **self.environment()})
         deadline = time.monotonic() + _START_DEADLINE_S
         while True:
             serving = self.logged("serving")[served:]
@@ -92,6 +92,14 @@ class ServerProcess(ABC):
                 self._process.wait()
                 raise StartError(f"`track-server {self._command}` does not serve:\n{self._tail()}")
             await asyncio.sleep(_POLL_S)
+
+    def _begin(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | ForkedServer:
+        if self.loaded is not None:
+            return self.loaded.fork(self._command, environment, self.log_path)
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "track_server", self._command], env=environment, stdout=log, stderr=log
+            )
 
     async def stop(self) -> int:
         """Ends it by SIGTERM, also where it is paused; returns its exit status."""
@@ -116,13 +124,13 @@ class ServerProcess(ABC):
             process.send_signal(number)
             process.send_signal(signal.SIGCONT)
         deadline = time.monotonic() + _STOP_DEADLINE_S
-        while process.poll() is None:
+        while (status := process.poll()) is None:
             if time.monotonic() > deadline:
                 process.kill()
                 process.wait()
                 raise TimeoutError(f"`track-server {self._command}` did not end on signal {number}:\n{self._tail()}")
             await asyncio.sleep(_POLL_S)
-        return process.returncode
+        return status
 
     def _tail(self) -> str:
         return self.log_path.read_text()[-4000:]

@@ -62,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: dict[str, Any]) -> int:
+    # Before the rest is loaded: a second of CPU that wrong settings need not wait for.
+    settings = Settings.load(options)
+    # What was measured a second ago is not garbage yet: looked at as often as is usual, it would be taken for lasting,
+    # and all that lasts be looked through again and again, for half a second each time at 1,000 tracks. What is loaded
+    # is not garbage either: to look for some meanwhile would take a tenth of the start.
+    gc.set_threshold(*_GC_THRESHOLDS)
     _prepare_grpc()
     import uvloop
 
@@ -69,11 +75,7 @@ def _serve(options: dict[str, Any]) -> int:
     from track_server.server import serve
     from track_server.store.records import StoreError
 
-    settings = Settings.load(options)
     events = configure_logging(level=settings.log_level, as_json=settings.log_format == "json")
-    # What was measured a second ago is not garbage yet: looked at as often as is usual, it would be taken for lasting,
-    # and all that lasts be looked through again and again, for half a second each time at 1,000 tracks.
-    gc.set_threshold(*_GC_THRESHOLDS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, events))
@@ -93,12 +95,12 @@ def _prepare_grpc() -> None:
 
 
 def _worker(options: dict[str, Any]) -> int:
+    supervised = options.pop("supervised")
+    settings = Settings.load(options)
     from track_server.logs import configure_logging
     from track_server.media.settings import MediaSettings
     from track_server.media.worker import run_worker
 
-    supervised = options.pop("supervised")
-    settings = Settings.load(options)
     configure_logging(level=settings.log_level, as_json=settings.log_format == "json")
     media = MediaSettings(
         url=settings.livekit_ws_url,
@@ -118,13 +120,13 @@ def _worker(options: dict[str, Any]) -> int:
 
 
 def _permissions(options: dict[str, Any]) -> int:
+    settings = PermissionServiceSettings.load(options)
     _prepare_grpc()
     import uvloop
 
     from track_server.logs import configure_logging
     from track_server.permissions.program import serve
 
-    settings = PermissionServiceSettings.load(options)
     events = configure_logging(level=settings.log_level, as_json=settings.log_format == "json")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, events))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -83,8 +84,13 @@ class Stage:
     others: Target
     callers: Mapping[str, Client]
 
-    def calls(self, rpc: str) -> list[tuple[str, int, Message]]:
-        """Requests of the RPC that differ, with the field of May that tells about them, and the number of the form."""
+    @functools.cached_property
+    def calls(self) -> Mapping[str, list[tuple[str, int, Message]]]:
+        """By RPC: its requests that differ, with the field of May that tells about them, and the number of the form."""
+        # Once for all callers: to find what the contract's rules take costs more CPU than the calls.
+        return {rpc: self._calls(rpc) for rpc in METHODS}
+
+    def _calls(self, rpc: str) -> list[tuple[str, int, Message]]:
         targets = {"own": self.own, "data": self.data, "others": self.others, "missing": MISSING}
         calls: list[tuple[str, int, Message]] = []
         for name, target in targets.items():
@@ -177,7 +183,7 @@ async def faults_of(there: Stage, name: str, rpc: str, may: May | None) -> list[
     """All that is wrong with how the RPC treats the principal."""
     client, faults = there.callers[name], []
     hidden: dict[int, Outcome] = {}
-    for about, form, request in there.calls(rpc):
+    for about, form, request in there.calls[rpc]:
         found = await outcome(client, rpc, validated(rpc, request))
         if fault := wrong(rpc, may, about, found):
             faults.append(f"{name}: {rpc} of {about} ({form}) {fault}")

@@ -83,14 +83,13 @@ async def test_who_may_not_read_a_room_is_not_told_whether_it_exists(
     track = await start_track(livekit, {"TRACK_MEDIA_WORKERS": "0"})
     async with stage(track, livekit, room_name) as there:
         denied = 0
+        rooms = (room_name, f"{room_name}-which-does-not-exist")
+        requests = {rpc: [there.others.requests(rpc, room) for room in rooms] for rpc in METHODS}
         for name, principal in PRINCIPALS.items():
             if principal.operation:
                 continue
             async with bearing(track, principal.token(livekit, "a-room-of-its-own")) as client:
-                for rpc in METHODS:
-                    asked = [
-                        there.others.requests(rpc, room) for room in (room_name, f"{room_name}-which-does-not-exist")
-                    ]
+                for rpc, asked in requests.items():
                     for existing, missing in zip(*asked, strict=True):
                         outcomes = await asyncio.gather(*(outcome(client, rpc, each) for each in (existing, missing)))
                         if outcomes[0].code in (UNAUTHENTICATED, DENIED):

@@ -16,6 +16,7 @@ from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import existing_room
 from tests.publications import DEADLINE_S, TONE
 from tests.refusals import refusal
+from tests.server_process import ServerProcess
 from tests.streams import EventStream, events
 from tests.track_process import Client, TrackProcess
 from track.v1 import event_pb2, publication_pb2, server_info_pb2
@@ -146,7 +147,11 @@ async def _publish(
     return answer
 
 
-async def test_idle_it_ends_at_once_with_status_0(start_track: StartTrack, livekit: LiveKitProcess) -> None:
+async def test_idle_it_ends_at_once_with_status_0(
+    start_track: StartTrack, livekit: LiveKitProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a user starts it, all of it.
+    monkeypatch.setattr(ServerProcess, "loaded", None)
     track = await start_track(livekit)
     worker = track.worker
     assert await track.stop() == 0

@@ -20,6 +20,7 @@ from track_server.publishing.attachment import Attachment
 from track_server.publishing.audience import Audience, Telling
 from track_server.publishing.carried import Carried
 from track_server.publishing.entering import with_stereo
+from track_server.publishing.hearing import Hearing
 from track_server.publishing.ids import hosted, session_id
 from track_server.publishing.lifecycle import LIVE
 from track_server.publishing.placement import Placement
@@ -59,6 +60,7 @@ class HostedSession:
         """Whether a worker that lost its stream to us may come back by itself."""
         self._stats_interval_s: float | None = None
         self._telling = Telling()
+        self._hearing = Hearing(hosting, room, identity, self._tell)
         self._kick = asyncio.Event()
         self._unanswered = False
         """The worker that had it last was told to stop, and did not."""
@@ -71,7 +73,12 @@ class HostedSession:
     def kick(self) -> None:
         """Says that what is wanted has changed."""
         self._kick.set()
+        self.hear_anew()
         self._tell()
+
+    def hear_anew(self) -> None:
+        """Says that it may be allowed to hear something else of the room."""
+        self._hearing.look()
 
     def want_stats(self, interval_s: float | None) -> None:
         """Asks the worker for statistics at that interval in seconds, or for none."""
@@ -120,6 +127,7 @@ class HostedSession:
 
     async def _host(self, live: LiveRoom) -> None:
         guard = asyncio.create_task(self._guard(live), name=f"guard {self.session_id}")
+        hearing = asyncio.create_task(self._hearing.follow(live), name=f"hearing {self.session_id}")
         failures = 0
         try:
             while self._wanted():
@@ -147,7 +155,8 @@ class HostedSession:
             await self.carried.end_all(publication_pb2.PUBLICATION_END_CAUSE_FAILED, error)
         finally:
             guard.cancel()
-            await asyncio.gather(guard, return_exceptions=True)
+            hearing.cancel()
+            await asyncio.gather(guard, hearing, return_exceptions=True)
 
     async def _guard(self, live: LiveRoom) -> None:
         await self.carried.follow(live)
@@ -287,4 +296,5 @@ class HostedSession:
     def _tell(self) -> None:
         if self._attachment is not None:
             interval = duration_of(self._stats_interval_s) if self._stats_interval_s is not None else None
-            self._attachment.send(media.AttachResponse(desired=self.carried.desired(interval, self._telling.message)))
+            desired = self.carried.desired(interval, self._telling.message, self._hearing.message)
+            self._attachment.send(media.AttachResponse(desired=desired))

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Set
 
 import grpc
 import pytest
+from livekit import rtc
 
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import participants
@@ -146,6 +147,27 @@ async def test_of_private_tracks_those_are_heard_that_the_participant_may_have(
         await restrict(admin, room, rule("somebody", "near"), publication_id=secret.publication_id)
         await restrict(admin, room, rule(nobody=True), publication_id=tone.publication_id)
         await ears.hear("near", {far, secret.track_sid})
+        await unpublish(admin, publication)
+
+
+async def test_a_publisher_of_its_own_mind_is_heard_where_it_says_so(
+    admin: Client, livekit: LiveKitProcess, room: str
+) -> None:
+    async with (
+        participant(livekit, room, "bob", auto_subscribe=False) as bob,
+        speaker(livekit, room, "far", Mouth(voice(1, 120, 1))) as far,
+        DebugView(livekit.debug_url) as debug,
+    ):
+        ears = Ears(livekit, debug, room)
+        mine = await microphone(bob)
+        bob.local_participant.set_track_subscription_permissions(allow_all_participants=False)
+        publication = await publish_push(admin, room, sound(echo=True), "near")
+        await ears.hear("near", {far})
+        named = rtc.ParticipantTrackPermission(participant_identity=ear_of(room, "near"), allow_all=True)
+        bob.local_participant.set_track_subscription_permissions(
+            allow_all_participants=False, participant_permissions=[named]
+        )
+        await ears.hear("near", {far, mine.sid})
         await unpublish(admin, publication)
 
 

@@ -25,6 +25,9 @@ _CLOSE_S: Final = 1.0
 _RETRY_FIRST_S: Final = 0.5
 _RETRY_LAST_S: Final = 30.0
 
+_LOOK_S: Final = 1.0
+"""How often it looks by itself: LiveKit may take a subscription away, or let one in, that was asked for long ago."""
+
 _EVENTS: Final = (
     "track_published",
     "track_unpublished",
@@ -34,7 +37,7 @@ _EVENTS: Final = (
     "track_unmuted",
     "participant_disconnected",
     "reconnected",
-    "disconnected",
+    "connection_state_changed",
 )
 """After each it may be another track that is heard."""
 
@@ -62,19 +65,23 @@ class Ear:
         while True:
             while self._wanted is None:
                 await self._changed.wait()
-            room = rtc.Room()
             try:
-                await self._joins.join(room, self._url, self._wanted.token, _options(self._key))
+                heard_out = await self._hear(self._wanted.token)
             except ConnectError as error:
+                heard_out = False
                 log.warning("ear_not_joined", cause=str(error))
-                failures += 1
-            else:
-                failures = 0 if await self._heard_out(room) else failures + 1
+            except Exception:
+                # Without it the session publishes on, with the echo.
+                heard_out = False
+                log.exception("ear_broke")
+            failures = 0 if heard_out else failures + 1
             if failures:
                 await asyncio.sleep(min(_RETRY_FIRST_S * 2**failures, _RETRY_LAST_S) * random.uniform(0.5, 1.0))
 
-    async def _heard_out(self, room: rtc.Room) -> bool:
-        """Hears until nothing is to be heard, which it says, or LiveKit has ended the connection."""
+    async def _hear(self, token: str) -> bool:
+        """Hears until nothing is to be heard, which it says, or the connection has ended. Raises ConnectError."""
+        room = rtc.Room()
+        await self._joins.join(room, self._url, token, _options(self._key))
         for event in _EVENTS:
             room.on(event, lambda *_: self._changed.beat())
         readers: dict[str, asyncio.Task[None]] = {}
@@ -82,7 +89,9 @@ class Ear:
             async with Tasks() as tasks:
                 while self._wanted is not None and room.isconnected():
                     self._follow(room, frozenset(self._wanted.track_sids), readers, tasks)
-                    await self._changed.wait()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_LOOK_S):
+                            await self._changed.wait()
                 return self._wanted is None
         finally:
             await self._joins.leave(room)

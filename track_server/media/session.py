@@ -100,6 +100,7 @@ class Session:
         hearing = asyncio.create_task(self._ear.run(), name="session-hearing")
         try:
             ended = await self._over
+            hearing.cancel()
             failed = ended.reason == SessionEndReason.SESSION_END_REASON_CONNECTION_LOST
             self._log.info("session_over", reason=SessionEndReason.Name(ended.reason), detail=ended.detail)
             self._leaving(ended.detail if failed else "")

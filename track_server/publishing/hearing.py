@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import structlog
+
 from track.media.v1 import media_service_pb2 as media
 from track.v1.track_pb2 import TRACK_TYPE_AUDIO, Participant, Track
 from track_server.publishing.entering import encryption_key
@@ -13,6 +15,8 @@ from track_server.publishing.resources import Hosting
 from track_server.rooms.model import RoomModel
 from track_server.rooms.reading import encrypted
 from track_server.rooms.room import LiveRoom
+
+log = structlog.get_logger(__name__)
 
 _RENEW_S: Final = 600.0
 """How often the worker is told again: should its hidden participant be thrown out, it needs a token that is good."""
@@ -51,6 +55,9 @@ class Hearing:
                         await live.log.changed()
                 except TimeoutError:
                     self._changed()
+        except Exception:
+            # The publications go on, with the echo.
+            log.exception("hearing_broke", room=self._room, identity=self._identity)
         finally:
             self._live, self._sids = None, None
             self._admitted.close()

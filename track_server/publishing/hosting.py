@@ -98,7 +98,7 @@ class Sessions(Closing):
         """Who may have which tracks of the room is otherwise now."""
         for session in self._sessions.values():
             if session.room == room:
-                session.hear_anew()
+                session.hearing.look()
 
     def worker_came(self) -> None:
         """Another media worker is there, or has a place again: sessions that have none need wait no longer."""

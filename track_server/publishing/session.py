@@ -52,6 +52,7 @@ class HostedSession:
         self.room = room
         self.identity = identity
         self.carried = Carried(hosting.book, room, identity, self.kick, hosting.restricted, hosting.push_source)
+        self.hearing = Hearing(hosting, room, identity, self._tell)
         self._hosting = hosting
         self._attachment: Attachment | None = None
         self._generation = 0
@@ -60,7 +61,6 @@ class HostedSession:
         """Whether a worker that lost its stream to us may come back by itself."""
         self._stats_interval_s: float | None = None
         self._telling = Telling()
-        self._hearing = Hearing(hosting, room, identity, self._tell)
         self._kick = asyncio.Event()
         self._unanswered = False
         """The worker that had it last was told to stop, and did not."""
@@ -73,12 +73,8 @@ class HostedSession:
     def kick(self) -> None:
         """Says that what is wanted has changed."""
         self._kick.set()
-        self.hear_anew()
+        self.hearing.look()
         self._tell()
-
-    def hear_anew(self) -> None:
-        """Says that it may be allowed to hear something else of the room."""
-        self._hearing.look()
 
     def want_stats(self, interval_s: float | None) -> None:
         """Asks the worker for statistics at that interval in seconds, or for none."""
@@ -127,7 +123,7 @@ class HostedSession:
 
     async def _host(self, live: LiveRoom) -> None:
         guard = asyncio.create_task(self._guard(live), name=f"guard {self.session_id}")
-        hearing = asyncio.create_task(self._hearing.follow(live), name=f"hearing {self.session_id}")
+        hearing = asyncio.create_task(self.hearing.follow(live), name=f"hearing {self.session_id}")
         failures = 0
         try:
             while self._wanted():
@@ -296,5 +292,5 @@ class HostedSession:
     def _tell(self) -> None:
         if self._attachment is not None:
             interval = duration_of(self._stats_interval_s) if self._stats_interval_s is not None else None
-            desired = self.carried.desired(interval, self._telling.message, self._hearing.message)
+            desired = self.carried.desired(interval, self._telling.message, self.hearing.message)
             self._attachment.send(media.AttachResponse(desired=desired))

@@ -69,7 +69,7 @@ def _without_live(spec: PublicationSpec) -> PublicationSpec:
 
 
 def _without_processing(spec: PublicationSpec) -> None:
-    for name in ("noise_suppression", "auto_gain_control"):
+    for name in ("noise_suppression", "echo_cancellation", "auto_gain_control"):
         spec.audio.ClearField(name)
 
 

@@ -85,6 +85,7 @@ def test_defaults_follow_what_they_rest_on_and_what_was_asked_for_stays() -> Non
         ),
         ({"push": {"pcm": {}}}, {"push": {"stallEnd": "60s"}}, ["push.stall_end"], IN_PLACE),
         ({"push": {"pcm": {}}}, {"audio": {"noiseSuppression": True}}, ["audio.noise_suppression"], IN_PLACE),
+        ({"push": {"pcm": {}}}, {"audio": {"echoCancellation": True}}, ["audio.echo_cancellation"], IN_PLACE),
     ],
 )
 def test_how_a_change_is_made(before: dict[str, Any], asked: dict[str, Any], paths: list[str], method: int) -> None:

@@ -151,6 +151,22 @@ def test_a_device_gives_type_and_source(kind: Any, carries: int, source: int) ->
     assert done.HasField("audio") == (carries == AUDIO)
     # What is processed is the client's choice.
     assert not done.audio.HasField("noise_suppression")
+    assert not done.audio.HasField("echo_cancellation")
+
+
+@pytest.mark.parametrize("option", ["noise_suppression", "echo_cancellation", "auto_gain_control"])
+def test_pushed_sound_and_that_of_files_is_processed_where_asked_for(option: str) -> None:
+    for given in (
+        spec(push=pb.PushInput(pcm=media_frame_pb2.PcmFormat())),
+        spec(file=pb.FileInput(uri="a.wav", type=AUDIO)),
+    ):
+        assert not getattr(complete(given, "PUB_1", Stream(AUDIO)).audio, option)
+        setattr(given.audio, option, True)
+        assert getattr(complete(given, "PUB_1", Stream(AUDIO)).audio, option)
+    for bare in (spec(tone=pb.ToneInput()), spec(test_pattern=pb.TestPatternInput())):
+        setattr(bare.audio, option, True)
+        with pytest.raises(InvalidOptions):
+            complete(bare, "PUB_1", None)
 
 
 def test_a_client_sends_layers_of_any_size() -> None:

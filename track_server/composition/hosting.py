@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from track.media.v1.media_service_pb2 import SessionStats
 from track.v1.publication_pb2 import Publication
+from track.v1.track_pb2 import Participant, Track
 from track_server.composition.foundation import Foundation
 from track_server.localsocket.socket import LocalSocket
 from track_server.publishing.book import Book
@@ -46,12 +47,14 @@ async def hosting(
     *,
     restricted: Callable[[str, str], bool],
     on_audience: Callable[[str], None],
+    may_have: Callable[[Track, Participant], bool],
+    admit: Callable[[str, str, str], contextlib.AbstractContextManager[None]],
     feed_ended: Callable[[Publication], None],
 ) -> AsyncIterator[Hosted]:
     """Hosted sessions for the span of the block.
 
-    ``restricted`` and ``on_audience``: see Hosting. ``feed_ended``: told of the publication that the end of its pushed
-    frames has ended.
+    ``restricted``, ``on_audience``, ``may_have`` and ``admit``: see Hosting. ``feed_ended``: told of the publication
+    that the end of its pushed frames has ended.
     """
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -77,6 +80,8 @@ async def hosting(
             feeds.source,
             restricted,
             on_audience,
+            may_have,
+            admit,
         )
         sessions = Sessions(resources, measured, stats_interval)
         book.listen(lambda _, after: feeds.announced(after))

@@ -102,10 +102,13 @@ async def working(
                 measured.assessing,
                 restricted=restrictions.restricted,
                 on_audience=lambda room: private.enforcement.kick(room),  # noqa: PLW0108  it is made below
+                may_have=restrictions.allows,
+                admit=lambda *names: private.means.guests.admit(*names),  # noqa: PLW0108
                 feed_ended=lambda publication: routed.routes.of(publication).kick(publication),
             )
         )
         private = enforcing(ground, book, hosted.sessions, restrictions)
+        restrictions.listen(hosted.sessions.hear_anew)
         described = await enter(describing(ground, access, book))
         book.listen(described.keeper.publication_changed)
         egress = await enter(recording(ground, authority, measured, book.find))

@@ -94,16 +94,13 @@ class TokenMint:
         """For a hidden participant that receives tracks in a media worker: as the watcher, and as that one only where
         the room exists. Kept nowhere.
         """
-        grants = VideoGrants(
-            room_join=True,
-            room=room,
-            hidden=True,
-            can_subscribe=True,
-            can_publish=False,
-            can_publish_data=False,
-            can_update_own_metadata=False,
-        )
+        grants = _receiving(room)
         return self._mint(grants, identity, "agent", timedelta(seconds=_TTL_S), preset=_EXISTING_ROOMS_ONLY)
+
+    def ear(self, room: str, identity: str) -> str:
+        """For the hidden participant with which a hosted session hears the room: as the puller. Good for ten minutes at
+        least."""
+        return self._keep(_Purpose("ear", room, identity), _receiving(room), kind="agent", preset=_EXISTING_ROOMS_ONLY)
 
     def ingress(self) -> str:
         """For API calls about ingresses."""
@@ -156,3 +153,15 @@ class TokenMint:
         if attributes:
             token.with_attributes(dict(attributes))
         return token.with_identity(identity).to_jwt()
+
+
+def _receiving(room: str) -> VideoGrants:
+    return VideoGrants(
+        room_join=True,
+        room=room,
+        hidden=True,
+        can_subscribe=True,
+        can_publish=False,
+        can_publish_data=False,
+        can_update_own_metadata=False,
+    )

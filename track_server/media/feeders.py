@@ -15,6 +15,7 @@ from track.v1.publication_pb2 import AudioOptions, PublicationSpec, ToneInput
 from track.v1.track_pb2 import TrackType
 from track_server import mediafile
 from track_server.durations import seconds_of
+from track_server.media.far_end import FarEnd
 from track_server.media.feeder import Feeder
 from track_server.media.inputs.decoder import AudioDecoder, Chunk, VideoDecoder
 from track_server.media.inputs.pattern import TestPattern
@@ -85,9 +86,9 @@ class PatternFeeder:
 class ToneFeeder:
     """A tone."""
 
-    def __init__(self, tone: ToneInput, audio: AudioOptions) -> None:
+    def __init__(self, tone: ToneInput, audio: AudioOptions, far_end: FarEnd) -> None:
         self._tone = Tone(*_heard(tone), channels_of(audio))
-        self._sound = Sound(audio)
+        self._sound = Sound(audio, far_end)
 
     def create_track(self, name: str) -> rtc.LocalAudioTrack:
         return self._sound.create_track(name)
@@ -179,25 +180,30 @@ class FileAudioFeeder:
         await self._sound.aclose()
 
 
-def create_feeder(spec: PublicationSpec, media_dir: Path | None, url_hosts: list[str], timelines: Timelines) -> Feeder:
+def create_feeder(
+    spec: PublicationSpec, media_dir: Path | None, url_hosts: list[str], timelines: Timelines, far_end: FarEnd
+) -> Feeder:
     """The feeder of a spec for audio or video. What is wrong with a file shows when it is opened."""
     video = spec.video
     match spec.WhichOneof("input"):
         case "test_pattern":
             return PatternFeeder(video.width, video.height, video.frames_per_second)
         case "tone":
-            return ToneFeeder(spec.tone, spec.audio)
+            return ToneFeeder(spec.tone, spec.audio, far_end)
         case _:
-            return _file_feeder(spec, partial(mediafile.resolve, spec.file.uri, media_dir, url_hosts), timelines)
+            resolve = partial(mediafile.resolve, spec.file.uri, media_dir, url_hosts)
+            return _file_feeder(spec, resolve, timelines, far_end)
 
 
-def _file_feeder(spec: PublicationSpec, resolve: Callable[[], mediafile.ResolvedMedia], timelines: Timelines) -> Feeder:
+def _file_feeder(
+    spec: PublicationSpec, resolve: Callable[[], mediafile.ResolvedMedia], timelines: Timelines, far_end: FarEnd
+) -> Feeder:
     held = contextlib.ExitStack()
     offset_s = seconds_of(spec.file.start_offset)
     timeline = held.enter_context(timelines.hold(spec.file.uri, offset_s))
     if track_type(spec) == TrackType.TRACK_TYPE_AUDIO:
         # Its pace is the file's.
-        sound = Sound(spec.audio, queue_ms=0)
+        sound = Sound(spec.audio, far_end, queue_ms=0)
         hear = Player(
             lambda: AudioDecoder(resolve(), sound.channels), timeline, spec.file.loop, _AUDIO_LEAD_S, offset_s
         )

@@ -11,6 +11,7 @@ from track.media.v1.media_service_pb2 import PushSource
 from track.v1.media_frame_pb2 import PcmFormat, PixelFormat
 from track.v1.publication_pb2 import PublicationSpec, VideoCodec
 from track_server import errors
+from track_server.media.far_end import FarEnd
 from track_server.media.feeder import Feeder
 from track_server.media.inputs.mixing import mixed
 from track_server.media.inputs.pushed import Pushed, PushedFrames
@@ -236,10 +237,10 @@ class PushedAccessUnits(_PushedFeeder):
 class PushedSound(_PushedFeeder):
     """PCM sound, as 48 kHz in the channels of the track."""
 
-    def __init__(self, spec: PublicationSpec, source: PushSource, timelines: Timelines) -> None:
+    def __init__(self, spec: PublicationSpec, source: PushSource, timelines: Timelines, far_end: FarEnd) -> None:
         super().__init__(source, timelines)
         self._format: PcmFormat = spec.push.pcm
-        self._sound = Sound(spec.audio)
+        self._sound = Sound(spec.audio, far_end)
         rate = self._format.sample_rate_hz
         self._resampler = (
             rtc.AudioResampler(rate, SAMPLE_RATE, num_channels=self._sound.channels) if rate != SAMPLE_RATE else None
@@ -282,7 +283,7 @@ class PushedSound(_PushedFeeder):
             await self._sound.play(samples[begin : begin + self._piece_bytes])
 
 
-def create_pushed(spec: PublicationSpec, source: PushSource, timelines: Timelines) -> Feeder:
+def create_pushed(spec: PublicationSpec, source: PushSource, timelines: Timelines, far_end: FarEnd) -> Feeder:
     """The feeder of a spec with pushed sound or pictures. Raises PublishFailed where the server does not push."""
     if not source.socket_path:
         raise errors.PublishFailed("the server does not say where the frames come from")
@@ -292,4 +293,4 @@ def create_pushed(spec: PublicationSpec, source: PushSource, timelines: Timeline
         case "encoded_video":
             return PushedAccessUnits(spec, source, timelines)
         case _:
-            return PushedSound(spec, source, timelines)
+            return PushedSound(spec, source, timelines, far_end)

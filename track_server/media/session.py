@@ -23,7 +23,9 @@ from track.media.v1.media_service_pb2 import (
 from track_server.durations import seconds_of
 from track_server.media.attachment import Attachment, Channels, ServerAwayError, SupersededError
 from track_server.media.carriers import take_away
+from track_server.media.ear import Ear
 from track_server.media.entry import Entry
+from track_server.media.far_end import FarEnd
 from track_server.media.joins import Joins
 from track_server.media.measuring import Measuring, read_carriers
 from track_server.media.tracks import Tracks
@@ -68,7 +70,9 @@ class Session:
         loop = asyncio.get_running_loop()
         self._joined: asyncio.Future[rtc.Room] = loop.create_future()
         self._over: asyncio.Future[SessionEnded] = loop.create_future()
-        self._tracks = Tracks(setup, self._room, self._joined, self._report, self._told, self._run_closing)
+        far_end = FarEnd()
+        self._tracks = Tracks(setup, self._room, self._joined, self._report, self._told, self._run_closing, far_end)
+        self._ear = Ear(joins, start.url or setup.url, far_end)
         self._joined_as = ""
         self._entry = Entry(ticket)
         self._log = log.bind(session_id=ticket.session_id, generation=ticket.generation)
@@ -93,8 +97,10 @@ class Session:
         attaching = asyncio.create_task(self._attach(), name="session-attach")
         measuring = asyncio.create_task(self._measuring.run(), name="session-stats")
         telling = asyncio.create_task(self._tracks.audience.run(), name="session-audience")
+        hearing = asyncio.create_task(self._ear.run(), name="session-hearing")
         try:
             ended = await self._over
+            hearing.cancel()
             failed = ended.reason == SessionEndReason.SESSION_END_REASON_CONNECTION_LOST
             self._log.info("session_over", reason=SessionEndReason.Name(ended.reason), detail=ended.detail)
             self._leaving(ended.detail if failed else "")
@@ -103,7 +109,7 @@ class Session:
             await asyncio.wait([attaching], timeout=_LAST_WORD_S)
         finally:
             self._tracks.close()
-            tasks = {connecting, attaching, measuring, telling, *self._chores}
+            tasks = {connecting, attaching, measuring, telling, hearing, *self._chores}
             for task in tasks - self._closing:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -234,6 +240,7 @@ class Session:
             return
         self._measuring.want(seconds_of(desired.stats_interval))
         self._tracks.want(desired)
+        self._ear.want(desired)
 
     async def _measure(self) -> None:
         message = await read_carriers(self._tracks.carriers())

@@ -16,6 +16,7 @@ from track.media.v1.media_service_pb2 import (
 from track.v1.track_pb2 import TrackType
 from track_server.media.audience import AudienceTeller
 from track_server.media.carriers import Carrier, DataCarrier, MediaCarrier
+from track_server.media.far_end import FarEnd
 from track_server.media.feeder import SharedFeeder
 from track_server.media.feeders import create_feeder
 from track_server.media.hosted import HostedTrack
@@ -39,11 +40,13 @@ class Tracks:
         report: Callable[[HostedTrackReport], None],
         told: Callable[[int], None],
         closing: Callable[[Coroutine[None, None, None]], None],
+        far_end: FarEnd,
     ) -> None:
-        """`told`: see AudienceTeller."""
+        """`told`: see AudienceTeller. `far_end`: the room, as far as the session hears it."""
         self._url_hosts = setup.url_hosts
         self._media_dir = Path(setup.media_dir) if setup.media_dir else None
         self._timelines = Timelines()
+        self._far_end = far_end
         self._room = room
         self._joined = joined
         self._report = report
@@ -135,9 +138,11 @@ class Tracks:
             return PushedDataCarrier(desired) if pushed else DataCarrier(desired)
         shared = beside.share(desired.spec) if isinstance(beside, MediaCarrier) else None
         if shared is None and pushed:
-            shared = SharedFeeder(create_pushed(desired.spec, desired.push, self._timelines))
+            shared = SharedFeeder(create_pushed(desired.spec, desired.push, self._timelines, self._far_end))
         elif shared is None:
-            shared = SharedFeeder(create_feeder(desired.spec, self._media_dir, self._url_hosts, self._timelines))
+            shared = SharedFeeder(
+                create_feeder(desired.spec, self._media_dir, self._url_hosts, self._timelines, self._far_end)
+            )
         return MediaCarrier(desired, shared)
 
     async def _take_away(self, key: str, track: Succession) -> None:

@@ -64,14 +64,18 @@ class Carried:
         return self._book.active_of(self._room, self._identity)
 
     def desired(
-        self, stats_interval: duration_pb2.Duration | None, audience: media.SessionAudience | None
+        self,
+        stats_interval: duration_pb2.Duration | None,
+        audience: media.SessionAudience | None,
+        hearing: media.SessionHearing | None = None,
     ) -> media.SessionDesired:
-        """What the worker is to publish, and to whom."""
+        """What the worker is to publish, and to whom, and what it is to hear."""
         return media.SessionDesired(
             tracks=[self._desired(publication) for publication in self.wanted()],
             stats_interval=stats_interval,
             audience=audience,
             encryption_key=encryption_key(map(self._book.whole, self.wanted())),
+            hearing=hearing,
         )
 
     @property

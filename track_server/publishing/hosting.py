@@ -94,6 +94,12 @@ class Sessions(Closing):
             if session.room == room:
                 session.want_stats(self._stats_interval(room))
 
+    def hear_anew(self, room: str) -> None:
+        """Who may have which tracks of the room is otherwise now."""
+        for session in self._sessions.values():
+            if session.room == room:
+                session.hearing.look()
+
     def worker_came(self) -> None:
         """Another media worker is there, or has a place again: sessions that have none need wait no longer."""
         for session in self._sessions.values():

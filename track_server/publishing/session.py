@@ -20,6 +20,7 @@ from track_server.publishing.attachment import Attachment
 from track_server.publishing.audience import Audience, Telling
 from track_server.publishing.carried import Carried
 from track_server.publishing.entering import with_stereo
+from track_server.publishing.hearing import Hearing
 from track_server.publishing.ids import hosted, session_id
 from track_server.publishing.lifecycle import LIVE
 from track_server.publishing.placement import Placement
@@ -51,6 +52,7 @@ class HostedSession:
         self.room = room
         self.identity = identity
         self.carried = Carried(hosting.book, room, identity, self.kick, hosting.restricted, hosting.push_source)
+        self.hearing = Hearing(hosting, room, identity, self._tell)
         self._hosting = hosting
         self._attachment: Attachment | None = None
         self._generation = 0
@@ -71,6 +73,7 @@ class HostedSession:
     def kick(self) -> None:
         """Says that what is wanted has changed."""
         self._kick.set()
+        self.hearing.look()
         self._tell()
 
     def want_stats(self, interval_s: float | None) -> None:
@@ -120,6 +123,7 @@ class HostedSession:
 
     async def _host(self, live: LiveRoom) -> None:
         guard = asyncio.create_task(self._guard(live), name=f"guard {self.session_id}")
+        hearing = asyncio.create_task(self.hearing.follow(live), name=f"hearing {self.session_id}")
         failures = 0
         try:
             while self._wanted():
@@ -147,7 +151,8 @@ class HostedSession:
             await self.carried.end_all(publication_pb2.PUBLICATION_END_CAUSE_FAILED, error)
         finally:
             guard.cancel()
-            await asyncio.gather(guard, return_exceptions=True)
+            hearing.cancel()
+            await asyncio.gather(guard, hearing, return_exceptions=True)
 
     async def _guard(self, live: LiveRoom) -> None:
         await self.carried.follow(live)
@@ -287,4 +292,5 @@ class HostedSession:
     def _tell(self) -> None:
         if self._attachment is not None:
             interval = duration_of(self._stats_interval_s) if self._stats_interval_s is not None else None
-            self._attachment.send(media.AttachResponse(desired=self.carried.desired(interval, self._telling.message)))
+            desired = self.carried.desired(interval, self._telling.message, self.hearing.message)
+            self._attachment.send(media.AttachResponse(desired=desired))

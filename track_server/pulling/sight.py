@@ -23,7 +23,7 @@ from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.spec.kinds import are_messages
 from track_server.pulling import wanted
 from track_server.pulling.layer import refuse_missing_layer
-from track_server.rooms.reading import find_track
+from track_server.rooms.reading import encrypted, find_track
 from track_server.rooms.room import LiveRoom
 
 
@@ -156,9 +156,7 @@ class Prospect:
             return gone if self.live.current else self._last
         if refused := self._refused(sound):
             return Sight(refused=refused)
-        if any(
-            wanted.encrypted(found) and not self.request.encryption_key for found in (track, sound) if found is not None
-        ):
+        if any(encrypted(found) and not self.request.encryption_key for found in (track, sound) if found is not None):
             return Sight(key_needed=True)
         return Sight((track.sid if track is not None else "", sound.sid if sound is not None else ""))
 

@@ -6,6 +6,7 @@ from track.v1.pull_pb2 import PullContainer, PullMediaRequest
 from track_server.durations import seconds_of
 from track_server.errors import EncryptionKeyNeeded, InvalidField, InvalidOptions, NotForDataTracks
 from track_server.pulling.layer import layer_of, refuse_settings
+from track_server.rooms.reading import encrypted
 from track_server.subscription.layers.video import message_quality
 
 _AUDIO, _VIDEO, _DATA = track_pb2.TRACK_TYPE_AUDIO, track_pb2.TRACK_TYPE_VIDEO, track_pb2.TRACK_TYPE_DATA
@@ -41,11 +42,6 @@ def refuse_format(request: PullMediaRequest, kind: track_pb2.TrackType.ValueType
         raise InvalidOptions("channels are those of sound, and the track has none", field="frames.channels")
     if kind != _VIDEO and request.audio_track_sid:
         raise InvalidOptions("audio_track_sid goes with a video track", field="audio_track_sid")
-
-
-def encrypted(track: track_pb2.Track) -> bool:
-    """Whether it is end-to-end encrypted."""
-    return track.encryption not in (track_pb2.ENCRYPTION_UNSPECIFIED, track_pb2.ENCRYPTION_NONE)
 
 
 def refuse_without_key(request: PullMediaRequest, track: track_pb2.Track) -> None:

@@ -160,6 +160,11 @@ async def roster(api: LiveKitApi, name: str) -> Roster:
     )
 
 
+def encrypted(track: track_pb2.Track) -> bool:
+    """Whether it is end-to-end encrypted."""
+    return track.encryption not in (track_pb2.ENCRYPTION_UNSPECIFIED, track_pb2.ENCRYPTION_NONE)
+
+
 def find_track(tracks: Mapping[str, track_pb2.Track], sid: str, field: str) -> track_pb2.Track:
     """The track of that SID. Raises TrackNotFound with ``field``."""
     track = tracks.get(sid)

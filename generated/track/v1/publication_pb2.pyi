@@ -867,7 +867,11 @@ class AudioOptions(_message.Message):
     client's choice.
     """
     echo_cancellation: _builtins.bool
-    """Take out the echo of what is played. For devices alone, where something is played. Default: the client's choice."""
+    """Take out the echo of what is played: the sound of the others in the room, as it comes back through the microphone. For
+    files, pushed sound and devices. For what this service hosts, who asks must be allowed to subscribe too: while it is set, a
+    hidden participant hears the room's audio tracks that the publication's participant may have. An echo that comes within
+    0.5 s is taken out. Default false; a client's device: the client's choice.
+    """
     auto_gain_control: _builtins.bool
     """Even out the level. For files, pushed sound and devices. Default false; a client's device: the client's choice."""
     def __init__(

@@ -9,7 +9,7 @@ from track_server.errors import InvalidOptions
 DEFAULT_BITRATE_BPS: Final = 48_000
 DEFAULT_STEREO_BITRATE_BPS: Final = 96_000
 
-_PROCESSED: Final = ("noise_suppression", "auto_gain_control")
+_PROCESSED: Final = ("noise_suppression", "echo_cancellation", "auto_gain_control")
 
 
 def complete_audio(spec: PublicationSpec, bounds: Bounds) -> None:
@@ -17,10 +17,6 @@ def complete_audio(spec: PublicationSpec, bounds: Bounds) -> None:
     audio, kind = spec.audio, spec.WhichOneof("input")
     if audio.stereo and audio.red:
         raise InvalidOptions("stereo is not sent with RED", field="spec.audio.red")
-    if audio.echo_cancellation and kind != "device":
-        raise InvalidOptions(
-            "echo_cancellation is for devices, where something is played", field="spec.audio.echo_cancellation"
-        )
     for name in _PROCESSED:
         if kind in ("file", "push"):
             setattr(audio, name, getattr(audio, name))

@@ -814,6 +814,7 @@ class SessionDesired(_message.Message):
     STATS_INTERVAL_FIELD_NUMBER: _builtins.int
     AUDIENCE_FIELD_NUMBER: _builtins.int
     ENCRYPTION_KEY_FIELD_NUMBER: _builtins.int
+    HEARING_FIELD_NUMBER: _builtins.int
     encryption_key: _builtins.bytes
     """Key of the end-to-end encryption. Empty: none."""
     @_builtins.property
@@ -830,6 +831,10 @@ class SessionDesired(_message.Message):
         waits; where none is, everybody may.
         """
 
+    @_builtins.property
+    def hearing(self) -> Global___SessionHearing:
+        """What it hears of the room, to take the echo of it out of what it publishes. Absent: it hears nothing."""
+
     def __init__(
         self,
         *,
@@ -837,14 +842,43 @@ class SessionDesired(_message.Message):
         stats_interval: _duration_pb2.Duration | None = ...,
         audience: Global___SessionAudience | None = ...,
         encryption_key: _builtins.bytes = ...,
+        hearing: Global___SessionHearing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "stats_interval", b"stats_interval"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "hearing", b"hearing", "stats_interval", b"stats_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "encryption_key", b"encryption_key", "stats_interval", b"stats_interval", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "encryption_key", b"encryption_key", "hearing", b"hearing", "stats_interval", b"stats_interval", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionDesired: _TypeAlias = SessionDesired  # noqa: Y015
+
+@_typing.final
+class SessionHearing(_message.Message):
+    """How a session hears the room: it joins once more, as a hidden participant that publishes nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TRACK_SIDS_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Access token of that participant."""
+    @_builtins.property
+    def track_sids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The audio tracks that it subscribes to, and no others. LiveKit gives it none that it may not have."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        track_sids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token", "track_sids", b"track_sids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionHearing: _TypeAlias = SessionHearing  # noqa: Y015
 
 @_typing.final
 class SessionAudience(_message.Message):

@@ -91,6 +91,19 @@ async def test_an_id_that_comes_with_other_contents_is_a_replay(sender: Service,
         assert not own_tracks(alice)
 
 
+async def test_a_command_that_comes_again_to_a_companion_attached_anew_is_not_done_again(
+    sender: Service, alice: Joined
+) -> None:
+    me = target_of(alice)
+    text = payload(command(me, PLAN, time.time_ns()), KEY)
+    async with attached(alice):
+        assert (await sender.send(me, text)).status == DONE
+        await sender.done(alice, control.Unpublish(publication_id=PLAN.publication_id))
+    async with attached(alice):
+        assert (await sender.send(me, text)).status == DONE
+        assert not own_tracks(alice)
+
+
 @pytest.mark.parametrize("signed", [True, False])
 async def test_participants_visible_or_hidden_are_not_obeyed(
     livekit: LiveKitProcess,

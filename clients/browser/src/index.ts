@@ -44,6 +44,7 @@ export interface TrackControl {
   detach(): void;
 }
 
+type Job = { text: string; state: State; until: number };
 type State = { reply: Answer; over: boolean; taken: AbortController; done: Promise<void> };
 
 const METHOD = "track.control.v1";
@@ -52,6 +53,8 @@ const MAX_REPLY_BYTES = 15_000;
 const AT_ONCE_MS = 100;
 const AT_ONCE_TURNS = 30;
 const KEPT_MS = 120_000;
+/** By room and command id: one that is attached anew does nothing again that an earlier one was told. */
+const JOBS = new WeakMap<Room, Map<string, Job>>();
 
 /**
  * Lets TrackService control the tracks of the room's own participant, until `detach()`. Throws TypeError for bad options, and
@@ -73,7 +76,7 @@ class Companion implements TrackControl {
   private readonly reports: StateReports;
   private readonly sources;
   private capabilities: Promise<object> | undefined;
-  private readonly jobs = new Map<string, { text: string; state: State; until: number }>();
+  private readonly jobs;
   /** By publication id: those that are being published. */
   private readonly publishing = new Map<string, State>();
   /** Ids of publications that the user has granted and that are not published yet: for another try nobody is asked again. */
@@ -82,6 +85,7 @@ class Companion implements TrackControl {
   constructor(private readonly room: Room, private readonly options: TrackControlOptions) {
     this.trust = new Trust(room, options.publicKey);
     room.registerRpcMethod(METHOD, (call) => this.handle(call)); // throws where a companion is attached already
+    JOBS.set(room, (this.jobs = JOBS.get(room) ?? new Map<string, Job>()));
     this.sources = { video: options.appVideo ?? {}, audio: options.appAudio ?? {} };
     this.tracks = new Tracks(room, this.sources);
     this.reports = new StateReports(room, () => this.tracks.stats([]), options.reportCpu ?? false, options.state);

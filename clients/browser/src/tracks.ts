@@ -62,7 +62,7 @@ export class Tracks {
     // One that the SDK publishes again after a reconnect, with a camera that it opens anew for it, is not opened a second time.
     const lives = () => known?.mediaStreamTrack.readyState === "live" || this.published(publicationId);
     const again = known && (await until(lives, REPUBLISH_WAIT_MS)), track = again ? known : await this.open(spec);
-    if (taken.aborted) track.stop();
+    if (taken.aborted && !track.isUserProvided) track.stop();
     taken.throwIfAborted();
     this.own.set(publicationId, { track, spec });
     return { trackSid: (await this.put(track, options, again ? track.isMuted : muted)).trackSid };

@@ -30,6 +30,8 @@ _QUESTIONS: Final = ("getStats", "getCapabilities", "reportState")  # nobody is 
 _ACTIONS: Final = ("publish", "unpublish", "update", "setMuted", "setReceived", "restart", *_QUESTIONS)
 
 
+# By room and command id: one that is attached anew does nothing again that an earlier one was told.
+_JOBS: Final["weakref.WeakKeyDictionary[rtc.Room, dict[str, _Job]]"] = weakref.WeakKeyDictionary()
 # Who has a companion. The SDK would let a second one take the calls of the first, whose end would take them from both.
 _ATTACHED: Final[weakref.WeakSet[rtc.LocalParticipant]] = weakref.WeakSet()
 
@@ -61,7 +63,7 @@ class TrackControl:
     CAMERA, MICROPHONE, SCREEN, SCREEN_AUDIO; ``app_video``, ``app_audio``: by names of the app's own. ``veto``: False
     alone lets a command pass. ``consent``: True alone lets a track be published or unmuted; not given, all are.
     ``state``: what the app adds to what is reported. Raises ValueError, also for a room that is not connected or has a
-    companion.
+    companion, and TypeError for a key that is no bytes.
     """
 
     room: rtc.Room = field(kw_only=False)
@@ -91,7 +93,8 @@ class TrackControl:
             raise ValueError("a companion is attached to the room already")
         # Publications that the user has granted and that are not published yet: for another try nobody is asked again.
         self._granted = set[str]()
-        self._tracks, self._jobs, self._attached = Tracks(self.room, self._sources), dict[str, _Job](), True
+        self._tracks, self._attached = Tracks(self.room, self._sources), True
+        self._jobs = _JOBS.setdefault(self.room, {})
         self._reports = StateReports(self.room, self._tracks, self.state)
         self._me.register_rpc_method(METHOD, self._handle)
         _ATTACHED.add(self._me)
@@ -126,7 +129,8 @@ class TrackControl:
         if "getResult" in command and command_id not in self._jobs:
             raise Refusal("NOT_FOUND", "no such command came here", command_id)
         if command_id not in self._jobs:
-            self._jobs = {k: job for k, job in self._jobs.items() if job.until > time.time() or not job.task.done()}
+            for old in [k for k, job in self._jobs.items() if job.until <= time.time() and job.task.done()]:
+                del self._jobs[old]
             self._jobs[command_id] = self._begin(text, command, expires + SKEW_S + KEPT_S)
         elif "getResult" not in command and self._jobs[command_id].text != text:
             raise Refusal("REPLAYED", "the command's id was used before", command_id)

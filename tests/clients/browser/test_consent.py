@@ -238,8 +238,10 @@ async def test_a_question_is_taken_back_when_its_publication_is_unpublished(alic
     assert await alice.page.call("publications") == []
 
 
-async def test_detached_it_obeys_no_more_and_can_be_attached_again(alice: App) -> None:
+async def test_detached_it_obeys_no_more_and_can_be_attached_again(alice: App, sender: Service) -> None:
     await alice.attach()
+    text = payload(command(alice.target, CAMERA, time.time_ns()), KEY)
+    await sender.send(alice.target, text)
     await alice.done(CAMERA)
     await alice.page.call("detach")
     await alice.page.call("detach")
@@ -255,6 +257,8 @@ async def test_detached_it_obeys_no_more_and_can_be_attached_again(alice: App) -
     faster = camera(width=320, height=180, frames_per_second=15)
     assert (await alice.done(control.Update(track_sid=own["sid"], publish=faster))).track_sid == own["sid"]
     await alice.done(control.Unpublish(publication_id="PUB_1"))
+    # Nor does a command of before bring it back.
+    assert (await sender.send(alice.target, text)).status == control.COMMAND_STATUS_DONE
     assert await alice.page.call("publications") == []
     assert (await alice.do(control.GetResult(command_id="CMD_none"))).status == control.COMMAND_STATUS_NOT_FOUND
 

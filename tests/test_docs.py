@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -152,21 +153,19 @@ class Shell:
 
     async def _bash(self, line: str, *, endless: bool = False) -> tuple[int, str]:
         """Exit status and output; what does not end by itself is interrupted."""
-        process = await asyncio.create_subprocess_exec(
-            "bash",
-            "-c",
-            f"exec {line}",
-            env=self._environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+        # Not by the event loop: uvloop forks Python's state along, and can hang where the SDK's threads use it.
+        process = subprocess.Popen(  # noqa: ASYNC220 - starting it takes a few ms
+            ["bash", "-c", f"exec {line}"], env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        reading = asyncio.create_task(process.communicate())
-        done, _ = await asyncio.wait([reading], timeout=ENDLESS_S if endless else CALL_S)
-        if not done:
-            process.send_signal(signal.SIGINT if endless else signal.SIGKILL)
-        output, _ = await reading
+        reading = asyncio.create_task(asyncio.to_thread(process.communicate))
+        try:
+            done, _ = await asyncio.wait([reading], timeout=ENDLESS_S if endless else CALL_S)
+            if not done:
+                process.send_signal(signal.SIGINT if endless else signal.SIGKILL)
+            output, _ = await reading
+        finally:
+            process.kill()
         assert done or endless, f"{line}\ndoes not end"
-        assert process.returncode is not None
         return process.returncode, output.decode()
 
     def _learn(self, written: list[str], output: str) -> None:

@@ -106,7 +106,8 @@ class Ear:
                 publication.set_subscribed(publication.sid in wanted)
             elif publication.track is not None and not publication.muted:
                 sounding[publication.sid] = publication.track
-        for sid in readers.keys() - sounding.keys():
+        # A reader has ended where its track was taken away and given back in the meantime.
+        for sid in [sid for sid, reader in readers.items() if reader.done() or sid not in sounding]:
             readers.pop(sid).cancel()
         for sid in sounding.keys() - readers.keys():
             readers[sid] = tasks.begin(self._read(sounding[sid]), name=f"ear-{sid}")

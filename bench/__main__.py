@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,6 @@ from bench import (
     worker_memory,
 )
 from bench.figures import RESULTS, Figure, show, write
-from bench.processes import HelperFailedError
 from bench.stand import Effort, Stand, standing
 from tests.livekit_process import ToolMissingError
 
@@ -71,15 +71,17 @@ MEASURES: Final[Mapping[str, Callable[[Stand], Awaitable[list[Figure]]]]] = {
 
 
 def main() -> int:
-    """The command; returns its exit status: 0 where everything was measured, whether the goals hold or not."""
+    """The command; returns its exit status: 0 where everything was measured, whether the goals hold or not. A measure
+    that breaks is told of, and takes none of the others along."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=MEASURES, help="measure this alone; may be given again")
     parser.add_argument("--quick", action="store_true", help="short and rough, to see that it works")
     given = parser.parse_args()
     console = Console(stderr=False, width=None if sys.stdout.isatty() else 160)
     try:
-        measured = uvloop.run(_measure(given.only or list(MEASURES), Effort.quick() if given.quick else Effort.full()))
-    except (ToolMissingError, HelperFailedError) as error:
+        names = given.only or list(MEASURES)
+        measured = uvloop.run(_measure(names, Effort.quick() if given.quick else Effort.full()))
+    except ToolMissingError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     show([figure for figures in measured.values() for figure in figures], console)
@@ -87,7 +89,7 @@ def main() -> int:
         sys.stderr.write("A quick run: bench/results.json stays as it was.\n")
     else:
         write(measured, list(MEASURES), RESULTS)
-    return 0
+    return 0 if measured.keys() == set(names) else 1
 
 
 async def _measure(names: Sequence[str], effort: Effort) -> dict[str, list[Figure]]:
@@ -96,11 +98,17 @@ async def _measure(names: Sequence[str], effort: Effort) -> dict[str, list[Figur
     os.chdir(RESULTS.parent.parent)
     for name in names:
         begun = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            # A LiveKit of its own each: no figure sees rooms of another.
-            async with standing(Path(directory), effort) as stand:
-                measured[name] = await MEASURES[name](stand)
-        sys.stderr.write(f"{name}: measured in {time.monotonic() - begun:.0f} s\n")
+        try:
+            with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+                # A LiveKit of its own each: no figure sees rooms of another.
+                async with standing(Path(directory), effort) as stand:
+                    measured[name] = await MEASURES[name](stand)
+        except ToolMissingError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is
+            sys.stderr.write(f"{name}: broke after {time.monotonic() - begun:.0f} s\n{traceback.format_exc()}")
+        else:
+            sys.stderr.write(f"{name}: measured in {time.monotonic() - begun:.0f} s\n")
         await asyncio.sleep(0.5)
     return measured
 

@@ -8,10 +8,22 @@ import grpc
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.participants import microphone, participant
-from tests.publications import DATA, OBSERVED, TONE, pattern, publication, publish, unpublish, until_listed
+from tests.publications import (
+    DATA,
+    ENDED,
+    OBSERVED,
+    TONE,
+    pattern,
+    publication,
+    publish,
+    unpublish,
+    until,
+    until_listed,
+)
 from tests.refusals import refusal
 from tests.servicer.restarting import KEYFRAME, REJOIN, REPUBLISH, RESUBSCRIBE, levels, restart
 from tests.track_process import Client, TrackProcess
+from track.v1 import error_pb2, publication_pb2
 from track.v1 import publication_update_pb2 as pb
 
 
@@ -52,6 +64,17 @@ async def test_there_is_a_while_between_two_restarts(track: TrackProcess, admin:
     assert 0 < refused.retry_s <= 5
     refused = await refusal(restart(admin, known, KEYFRAME, validate_only=True))
     assert refused.reason == "RESTART_IN_PROGRESS"
+
+
+async def test_what_is_taken_back_meanwhile_was_not_restarted(admin: Client, room: str) -> None:
+    known = await publish(admin, room, DATA, "host")
+    restarted = asyncio.create_task(restart(admin, known, REPUBLISH, graceful=True))
+    # Both tracks are there for two seconds.
+    await until(admin, known, lambda found: len(found.lineage) == 2)
+    await unpublish(admin, known)
+    answer = await restarted
+    assert [step.problem.reason for step in answer.steps] == [error_pb2.ERROR_REASON_PUBLICATION_ENDED]
+    assert (answer.publication.state, answer.stage) == (ENDED, publication_pb2.STAGE_REQUESTED)
 
 
 async def test_validating_does_nothing(restarter: Client, room: str) -> None:

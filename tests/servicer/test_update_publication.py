@@ -4,6 +4,7 @@ import asyncio
 import struct
 from pathlib import Path
 
+import grpc
 import numpy as np
 from google.protobuf import struct_pb2
 
@@ -12,7 +13,7 @@ from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import existing_room
 from tests.media.clips import write_clip
 from tests.media.viewer import viewer
-from tests.publications import DATA, ENDED, LIVE, OBSERVED, TONE, pattern, publication, publish, until
+from tests.publications import DATA, ENDED, LIVE, OBSERVED, TONE, pattern, publication, publish, unpublish, until
 from tests.receivers import eventually
 from tests.refusals import refusal
 from tests.streams import events
@@ -223,6 +224,17 @@ async def test_two_at_once_are_made_one_after_the_other(admin: Client, room: str
     assert (after.spec.name, after.spec.video.max_bitrate_bps) == ("one", 111_000)
     assert len(after.lineage) == 3
     assert await sids_of(admin, room) == {after.publication_id: after.track_sid}
+
+
+async def test_what_is_taken_back_while_it_is_replaced_was_not_updated(admin: Client, room: str) -> None:
+    known = await publish(admin, room, DATA, "host")
+    renamed = asyncio.create_task(update(admin, known, pb.PublicationSpec(name="renamed"), "name"))
+    # Both tracks are there for two seconds.
+    await until(admin, known, lambda found: len(found.lineage) == 2)
+    await unpublish(admin, known)
+    refused = await refusal(renamed)
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PUBLICATION_ENDED")
+    assert (await publication(admin, room, known.publication_id)).state == ENDED
 
 
 async def test_once_more_with_the_same_request_id_is_the_same_answer(admin: Client, room: str) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Self
 
 import structlog
@@ -127,6 +127,12 @@ class ChildProcess:
         return process.returncode if process.returncode is not None else 0
 
 
+def preferred(children: Iterable[ChildProcess]) -> ChildProcess | None:
+    """The one that a session goes to: of those that are ready the one that has served most, so that it comes to its
+    end and does not stay beside its successor with a place or two; of equals the fullest: so spare ones stay empty."""
+    return min(children, key=lambda child: (not child.ready, -child.served, -len(child.sessions)), default=None)
+
+
 class Children(Closing):
     """The pool. `leaving(job_id, error)` and `over(job_id)` are called as sessions end, by themselves or by a crash."""
 
@@ -190,9 +196,7 @@ class Children(Closing):
         if ticket.elsewhere:
             # One that is still starting has not been asked in vain.
             able = [child for child in able if not (child.ready and child.has(ticket.session_id))]
-        # The fullest first: so the spare ones stay empty, and those that are to be recycled come to their end.
-        able = sorted(able, key=lambda child: (not child.ready, -len(child.sessions)))
-        child = able[0] if able else self._begin()
+        child = preferred(able) or self._begin()
         child.sessions[start.job_id] = ticket.session_id
         child.served += 1
         child.retired = child.served >= self._settings.sessions_before_recycling

@@ -104,6 +104,7 @@ class Replacer:
                 await self._overlap()
             elif not self._work.graceful:
                 await self._subscribers.carry(self._live, self._id, self._watch)
+            self._go_on()
         except BaseException:
             takeover.released = True
             raise
@@ -113,6 +114,7 @@ class Replacer:
         old_sid = takeover.old_sid
         await self._live.until(lambda: self._live.closed or old_sid not in self._live.model.tracks, _GONE_S)
         await self._book.until(lambda: takeover.gap_ms is not None or self._over(takeover), _MEASURED_S)
+        self._go_on()
         self._carried.takeovers.end(self._id)
         if self._current().muted:
             # Nothing was to flow, whatever the SDK sends of a muted track.
@@ -127,6 +129,12 @@ class Replacer:
     def _over(self, takeover: Takeover) -> bool:
         return takeover.over or self._current().state == ENDED
 
+    def _go_on(self) -> None:
+        """Raises PublicationEnded, or why it has failed, where it is over: there is no new track then."""
+        current = self._current()
+        if current.state == ENDED:
+            raise _ended(current)
+
     async def _published(self, takeover: Takeover) -> None:
         """Waits for the new track, also where it takes several tries or another worker; gives up where the old one is
         still there."""
@@ -137,9 +145,8 @@ class Replacer:
             return current.state == ENDED or takeover.problem is not None or bool(takeover.new_sid) or new
 
         await self._book.until(settled, _PUBLISHED_S)
+        self._go_on()
         current = self._current()
-        if current.state == ENDED:
-            raise _ended(current)
         if takeover.problem is not None:
             error: TrackError = error_in(takeover.problem)
         elif takeover.new_sid or (current.state == LIVE and current.track_sid != takeover.old_sid):

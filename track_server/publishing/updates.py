@@ -248,10 +248,20 @@ class PublicationUpdates:
         takeovers, publication_id = session.carried.takeovers, publication.publication_id
         number = takeovers.begin_change(publication_id)
         session.kick()
-        made = await self._book.until(lambda: takeovers.has_changed(publication_id, number), deadline.remaining_s())
+
+        def settled() -> bool:
+            return self._has_ended(publication) or takeovers.has_changed(publication_id, number)
+
+        made = await self._book.until(settled, deadline.remaining_s())
+        if self._has_ended(publication):
+            raise PublicationEnded("the publication has ended", field="publication_id")
         if made:
             return _Effect(IN_PLACE, publication_pb2.STAGE_OBSERVED, publication_pb2.EVIDENCE_HOSTED_SESSION)
         return _Effect(IN_PLACE, _STORED)
+
+    def _has_ended(self, publication: Publication) -> bool:
+        current = self._book.find(publication.room, publication.publication_id)
+        return current is None or current.state == ENDED
 
     async def _by_client(self, live: LiveRoom, change: _Change, deadline: Deadline) -> _Effect:
         before, after = change.before, change.after

@@ -21,8 +21,8 @@ _SERVED, _REFUSED = b"grpc-status\x010", b"grpc-status\x018"
 class Offering(Connection):
     """One connection whose calls begin when they are due. Latencies count from then on."""
 
-    def __init__(self, path: str, tokens: Sequence[str], request: bytes) -> None:
-        super().__init__(path, tokens, request)
+    def __init__(self, path: str, tokens: Sequence[str], request: bytes, window: int) -> None:
+        super().__init__(path, tokens, request, window)
         self.served_s: list[float] = []
         self.refused_s: list[float] = []
 

@@ -40,8 +40,8 @@ _NAMED_ID = re.compile(r'"(\w+)": "((?:PUB|WHS|BLK|TEG|EG|D?TR|PA|RM)_\w+|(?:[0-
 _VOLATILE = re.compile(
     r"(?:PUB|pub|WHS|BLK|TEG|EG|D?TR|PA|RM)_\w+|(?:[0-9a-f]{12}){1,2}-\d+|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 )
-# A first report may be made before LiveKit's first receiver report came.
-_LATER = re.compile(r'"(?:loss_percent|jitter_ms|rtt_ms)":')
+# A first report may be made before LiveKit's first receiver report came, and a first point before a second reading.
+_LATER = re.compile(r'"(?:loss_percent|jitter_ms|rtt_ms|window)":')
 
 
 @dataclass

@@ -497,7 +497,7 @@ class QualityMeasurement(_message.Message):
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
         """The span that rates and shares cover. A reset, layer switch, mute, reconnect or gap begins a new one, so that it may be shorter than
-        was asked for.
+        was asked for. Absent where nothing was measured yet but what holds for a moment, as the round trip.
         """
 
     @_builtins.property

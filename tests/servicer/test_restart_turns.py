@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import grpc
+import pytest
 
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
@@ -11,6 +12,7 @@ from tests.participants import microphone, participant
 from tests.publications import (
     DATA,
     ENDED,
+    LIVE,
     OBSERVED,
     TONE,
     pattern,
@@ -21,10 +23,14 @@ from tests.publications import (
     until_listed,
 )
 from tests.refusals import refusal
-from tests.servicer.restarting import KEYFRAME, REJOIN, REPUBLISH, RESUBSCRIBE, levels, restart
+from tests.servicer.pushing import push_spec
+from tests.servicer.restarting import KEYFRAME, REJOIN, REPUBLISH, RESUBSCRIBE, flowing, levels, restart
 from tests.track_process import Client, TrackProcess
+from tests.updates import update, video
 from track.v1 import error_pb2, publication_pb2
 from track.v1 import publication_update_pb2 as pb
+
+RESTARTING = publication_pb2.PUBLICATION_STATE_RESTARTING
 
 
 async def test_of_twenty_at_once_one_is_done(start_track: StartTrack, livekit: LiveKitProcess, room: str) -> None:
@@ -67,14 +73,74 @@ async def test_there_is_a_while_between_two_restarts(track: TrackProcess, admin:
 
 
 async def test_what_is_taken_back_meanwhile_was_not_restarted(admin: Client, room: str) -> None:
-    known = await publish(admin, room, DATA, "host")
+    known = await publish(admin, room, pattern(), "host")
     restarted = asyncio.create_task(restart(admin, known, REPUBLISH, graceful=True))
-    # Both tracks are there for two seconds.
+    # Both tracks are there for a second.
     await until(admin, known, lambda found: len(found.lineage) == 2)
     await unpublish(admin, known)
     answer = await restarted
     assert [step.problem.reason for step in answer.steps] == [error_pb2.ERROR_REASON_PUBLICATION_ENDED]
     assert (answer.publication.state, answer.stage) == (ENDED, publication_pb2.STAGE_REQUESTED)
+
+
+@pytest.mark.parametrize("spec", [DATA, push_spec("data")], ids=["own", "pushed"])
+async def test_a_data_track_comes_in_the_place_of_the_one_of_its_name(
+    restarter: Client, room: str, spec: publication_pb2.PublicationSpec
+) -> None:
+    known = await publish(restarter, room, spec, "host")
+    answer = await restart(restarter, known, REPUBLISH, graceful=True)
+    assert (answer.stage, levels(answer)) == (OBSERVED, [REPUBLISH])
+    assert not answer.steps[0].HasField("problem"), answer
+    after = answer.publication
+    assert [entry.track_sid == after.track_sid for entry in after.lineage] == [False, True]
+    assert [entry.HasField("end_time") for entry in after.lineage] == [True, False]
+
+
+async def test_nothing_more_is_begun_anew_because_nobody_pushes_data(restarter: Client, room: str) -> None:
+    known = await publish(restarter, room, push_spec("data"), "host")
+    answer = await restart(restarter, known)
+    assert (answer.stage, levels(answer)) == (OBSERVED, [REPUBLISH])
+    assert not answer.steps[0].HasField("problem"), answer
+
+
+async def test_joining_anew_while_another_track_of_it_is_published_again_or_ends(restarter: Client, room: str) -> None:
+    picture, sound = [await publish(restarter, room, spec, "host") for spec in (pattern(), TONE)]
+    await asyncio.gather(restart(restarter, picture, REJOIN), restart(restarter, sound, REPUBLISH))
+    for known in (picture, sound):
+        found = await publication(restarter, room, known.publication_id)
+        assert found.state == LIVE
+        sids = [entry.track_sid for entry in found.lineage]
+        assert len(set(sids)) == len(sids), found
+        assert [entry.HasField("end_time") for entry in found.lineage] == [True] * (len(sids) - 1) + [False]
+        assert not any("lost" in move.detail for move in found.moves), found
+    rejoined = asyncio.create_task(restart(restarter, picture, REJOIN))
+    await until(restarter, sound, lambda found: found.state == RESTARTING)
+    await unpublish(restarter, sound)
+    answer = await rejoined
+    assert not answer.steps[0].HasField("problem"), answer
+    assert (answer.stage, answer.publication.state) == (OBSERVED, LIVE)
+
+
+async def test_a_change_in_between_is_no_failure_of_the_restart(restarter: Client, room: str) -> None:
+    known = await publish(restarter, room, pattern(), "host")
+    await flowing(restarter, known)
+    restarted = asyncio.create_task(restart(restarter, known, REPUBLISH))
+    await until(restarter, known, lambda found: len(found.lineage) == 2)
+    changed = await update(restarter, known, video(max_bitrate_bps=200_000), "video.max_bitrate_bps")
+    assert changed.stage == OBSERVED
+    answer = await restarted
+    assert not answer.steps[0].HasField("problem"), answer
+
+
+async def test_where_no_level_could_be_done_nothing_was_asked_for(
+    livekit: LiveKitProcess, restarter: Client, room: str
+) -> None:
+    async with participant(livekit, room, "stranger") as stranger:
+        foreign = await stranger.local_participant.publish_data_track(name="facts")
+        await until_listed(restarter, room, foreign.info.sid)
+        request = pb.RestartTrackRequest(room=room, track_sid=foreign.info.sid)
+        refused = await refusal(restarter.RestartTrack(request, timeout=45))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "COMPANION_MISSING")
 
 
 async def test_validating_does_nothing(restarter: Client, room: str) -> None:

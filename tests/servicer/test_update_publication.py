@@ -145,6 +145,14 @@ async def test_another_name_is_another_track_of_the_same_sound(
     assert answer.publication.spec.name == tone.publication_id
 
 
+async def test_another_name_is_another_data_track_beside_the_one_before(admin: Client, room: str) -> None:
+    data = await publish(admin, room, DATA)
+    answer = await update(admin, data, pb.PublicationSpec(name="facts"), "name")
+    assert (answer.method, answer.stage) == (REPLACED, OBSERVED)
+    assert [entry.HasField("end_time") for entry in answer.publication.lineage] == [True, False]
+    assert answer.gap.publisher_ms == 0, "the old one went before the new one came"
+
+
 async def test_metadata_changes_nothing_that_is_sent_and_is_seen_at_once(admin: Client, room: str) -> None:
     tone = await publish(admin, room, TONE)
     metadata = struct_pb2.Struct()

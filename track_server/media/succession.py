@@ -14,9 +14,11 @@ from track.media.v1.media_service_pb2 import (
     HostedTrackReport,
     HostedTrackStats,
 )
+from track.v1.track_pb2 import TrackType
 from track_server.flow import Flow, gap_ms
 from track_server.media.carriers import Carrier
 from track_server.media.hosted import HostedTrack
+from track_server.media.options import track_type
 
 log = structlog.get_logger(__name__)
 
@@ -131,6 +133,8 @@ class Succession:
         elif desired.unmute_time_us > known.unmute_time_us:
             self._current.carrier.mute(False)
         if not told:
+            # What is there stays what it is: the server may know already what is to come in its place.
+            desired.spec.CopyFrom(known.spec)
             self._current.desired = desired
             return
         self._current.change(desired)
@@ -203,7 +207,7 @@ async def _gap_ms(old: Carrier, current: HostedTrack) -> float | None:
 
 def _distinct(old: DesiredTrack, new: DesiredTrack) -> bool:
     """Whether both can be in the room at once: LiveKit has one data track of a name."""
-    return old.spec.WhichOneof("input") != "data" or old.spec.name != new.spec.name
+    return track_type(old.spec) != TrackType.TRACK_TYPE_DATA or old.spec.name != new.spec.name
 
 
 def _sent(stats: HostedTrackStats) -> int:

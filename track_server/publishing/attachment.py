@@ -15,6 +15,8 @@ class Attachment:
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
+        self.leaving = False
+        """What it still tells of its tracks is of tracks that are to go."""
         self._commands: asyncio.Queue[media.AttachResponse | None] = asyncio.Queue()
 
     def send(self, command: media.AttachResponse) -> None:
@@ -23,6 +25,7 @@ class Attachment:
 
     async def stop(self) -> None:
         """Tells the session to leave, and waits a while until it is gone."""
+        self.leaving = True
         self.send(media.AttachResponse(stop=media.SessionStop()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT_S):

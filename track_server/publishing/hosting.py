@@ -139,7 +139,7 @@ class Sessions(Closing):
         try:
             async for request in requests:
                 match request.WhichOneof("report"):
-                    case "track":
+                    case "track" if not attachment.leaving:
                         await session.carried.report(request.track)
                     case "stats":
                         self._on_stats(session.room, session.identity, request.stats)

@@ -100,9 +100,9 @@ class Replacer:
         try:
             await self._published(takeover)
             await self._shown(takeover)
-            if self._work.graceful and not takeover.over:
+            if takeover.beside:
                 await self._overlap()
-            elif not self._work.graceful:
+            elif not self._work.graceful or takeover.gone:
                 await self._subscribers.carry(self._live, self._id, self._watch)
             self._go_on()
         except BaseException:
@@ -180,7 +180,7 @@ class Replacer:
             return current.state == ENDED or (current.track_sid in live.model.tracks if has_sid(current) else True)
 
         seen = await live.until(shown, _SHOWN_S)
-        if not seen and live.current and self._work.graceful and not takeover.over:
+        if not seen and live.current and takeover.beside:
             error = PublishFailed("LiveKit does not show the new track")
             await self._give_up(error)
             raise error

@@ -217,8 +217,10 @@ class HostedSession:
 
     async def rejoin(self) -> None:
         """Has the participant leave, and join anew by a worker. One that does not answer is replaced all the same."""
-        await self.carried.lost("it was asked to be restarted")
         attachment = self._attachment
+        if attachment is not None:
+            attachment.leaving = True
+        await self.carried.lost("it was asked to be restarted")
         await self._stop()
         if attachment is not None:
             self._unanswered = not attachment.gone.is_set()

@@ -25,7 +25,7 @@ class Takeover:
     new_sid: str = ""
     """Once it is published."""
     gone: bool = False
-    """The old one is, so the worker says."""
+    """The old one is, so the worker says. Where the new one has the name of a data track, it is from the beginning."""
     over: bool = False
     """It is nothing to wait for any more: the publication has ended, or its worker was lost, or another try began."""
     problem: error_pb2.Problem | None = None
@@ -37,6 +37,11 @@ class Takeover:
     def keeps(self) -> bool:
         """Whether both are to be there."""
         return self.graceful and not self.released
+
+    @property
+    def beside(self) -> bool:
+        """Whether the old one is still there."""
+        return self.graceful and not self.over and not self.gone
 
 
 class Takeovers:
@@ -84,7 +89,7 @@ class Takeovers:
         takeover.new_sid = report.track_sid
         if report.HasField("gap_ms"):
             takeover.gap_ms = report.gap_ms
-        takeover.gone = not report.previous_track_sid and not takeover.keeps
+        takeover.gone = not report.previous_track_sid
         return takeover
 
     # What the track there does as it is.

@@ -46,7 +46,7 @@ class Course:
         default_factory=lambda: pb.RestartTrackResponse(stage=publication_pb2.STAGE_REQUESTED)
     )
     refused: TrackError | None = None
-    """Nothing was done, because of that."""
+    """Nothing was done so far at any level, the last time because of that."""
 
 
 class Runner:
@@ -84,6 +84,8 @@ class Runner:
         """Carries out one level; says whether it was enough."""
         subject, answer = course.subject, course.answer
         begun = time.monotonic()
+        untouched = not answer.steps or course.refused is not None
+        course.refused = None
         # In the answer from now on: the deadline may come before its end.
         step = answer.steps.add(level=level)
         answer.stage = publication_pb2.STAGE_REQUESTED
@@ -94,7 +96,7 @@ class Runner:
             done = await self._steps.do(level, subject, meter, Deadline.after(LEVEL_S))
         except TrackError as error:
             problem = error
-            if course.explicit and isinstance(error, NotSupported | CompanionMissing):
+            if untouched and isinstance(error, NotSupported | CompanionMissing):
                 course.refused = error
         except Exception:
             log.exception("restart_broke", room=subject.live.name, level=pb.RestartLevel.Name(level))
@@ -130,15 +132,23 @@ class Runner:
         return enough or (publication is not None and publication.state == ENDED)
 
     async def _flow(self, subject: Subject, meter: Meter | None) -> MediaFlow:
-        publication, sid = self._steps.current(subject), self._steps.sid(subject)
+        publication = self._steps.current(subject)
         if self._muted(subject):
             return MediaFlow(None)
-        if publication is not None and not has_sid(publication):
-            # Messages have no SID, and are seen by their session alone.
-            sid = meter.sent[0] if meter is not None else ""
-        down: Down = lambda: self._steps.down(subject, sid)  # noqa: E731
+
+        def sid() -> str:
+            if meter is not None and publication is not None and not has_sid(publication):
+                # Messages have no SID, and are seen by their session alone.
+                return meter.sent[0]
+            return self._steps.sid(subject)
+
+        down: Down = lambda sid: self._steps.down(subject, sid)  # noqa: E731
         video = subject.type == track_pb2.TRACK_TYPE_VIDEO
-        return await look(meter, down, sid, Deadline.after(patience_s(publication)), video=video)
+        flow = await look(meter, down, sid, Deadline.after(patience_s(publication)), video=video)
+        if not flow.sent and publication is not None and publication.spec.push.HasField("data"):
+            # Whoever pushes data sends it when there is some.
+            return MediaFlow(None)
+        return flow
 
     async def _measure(self, subject: Subject, into: quality_pb2.TrackQualityReport, wait_s: float) -> None:
         """Fills in the quality, where it is known after so long."""

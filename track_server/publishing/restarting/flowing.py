@@ -12,7 +12,7 @@ from track_server.publishing.attempts import wanted_now
 from track_server.publishing.meters import Meter
 from track_server.publishing.restarting.levels import MediaFlow
 
-Down = Callable[[], Awaitable[list[DownTrack] | None]]
+Down = Callable[[str], Awaitable[list[DownTrack] | None]]
 
 _LOOK_S: Final = 0.1
 _SHORTEST_S: Final = 2.0
@@ -33,22 +33,26 @@ def patience_s(publication: Publication | None) -> float:
     return max(_SHORTEST_S, _FRAMES / rate) if rate else _SHORTEST_S
 
 
-async def look(meter: Meter | None, down: Down, track_sid: str, deadline: Deadline, *, video: bool) -> MediaFlow:
-    """What flows from now on, of the track of that SID; returns as soon as all do that are to, and at the deadline.
+async def look(
+    meter: Meter | None, down: Down, current_sid: Callable[[], str], deadline: Deadline, *, video: bool
+) -> MediaFlow:
+    """What flows from now on, of the track; returns as soon as all do that are to, and at the deadline.
 
-    ``meter``: of the session that publishes it; None: it is no session's. ``video``: LiveKit counts what it sends on
-    from the publisher's first sender report on, which comes within a second for video, and after up to five for sound:
-    of sound a subscriber of whom nothing was counted yet says nothing.
+    ``meter``: of the session that publishes it; None: it is no session's. ``down``: LiveKit's copies for others, by
+    SID. ``current_sid``: a change of the publication may give it another one meanwhile. ``video``: LiveKit counts what
+    it sends on from the publisher's first sender report on, which comes within a second for video, and after up to five
+    for sound: of sound a subscriber of whom nothing was counted yet says nothing.
     """
     first = meter.sent if meter is not None else ("", 0)
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, str], int] = {}
     while True:
-        copies = await down()
+        track_sid = current_sid()
+        copies = await down(track_sid)
         wanting = [copy for copy in copies or () if not copy.disabled and (copy.packets or video)]
         for copy in wanting:
             # One that is new has been sent nothing when it is seen first, or not enough to tell.
-            counts.setdefault(copy.subscriber_identity, copy.packets)
-        served = sum(1 for copy in wanting if copy.packets > counts[copy.subscriber_identity])
+            counts.setdefault((track_sid, copy.subscriber_identity), copy.packets)
+        served = sum(1 for copy in wanting if copy.packets > counts[track_sid, copy.subscriber_identity])
         sent = None if meter is None else _sends(meter, first, track_sid)
         flow = MediaFlow(sent, served, len(wanting) - served)
         if sent and first[0] != track_sid and meter is not None:

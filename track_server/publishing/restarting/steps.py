@@ -32,6 +32,7 @@ from track_server.publishing.gaps import GapWatch
 from track_server.publishing.hosting import Sessions
 from track_server.publishing.lifecycle import ENDED, LIVE
 from track_server.publishing.meters import Meter, Meters
+from track_server.publishing.progress import has_sid
 from track_server.publishing.replacing import Replacing
 from track_server.publishing.restarting.keyframing import send_keyframe
 from track_server.publishing.restarting.levels import KEYFRAME, REJOIN, REPUBLISH, RESUBSCRIBE, Level
@@ -206,7 +207,13 @@ class Steps:
             old.look(*_counted(meter, publication.track_sid))
             deadline = Deadline.after(_BACK_S)
             for found in beside:
-                await self._back(live, found, deadline)
+                try:
+                    await self._back(live, found, deadline)
+                except TrackError:
+                    if found.publication_id == publication.publication_id:
+                        raise
+                    # What becomes of another one is told by itself.
+                    continue
                 watch = watches[found.publication_id]
                 current = self._book.find(room, found.publication_id)
                 watch.gaps.new_sid = current.track_sid if current is not None else ""
@@ -219,7 +226,8 @@ class Steps:
                 await own.until_received(2.0)
             # Statistics come five times a second, so it is no better known than that.
             gap = own.measured(gap_ms(old, new)) if own is not None else None
-        return Done(publication_pb2.EVIDENCE_ROOM, gap)
+        sees = publication_pb2.EVIDENCE_ROOM if has_sid(publication) else publication_pb2.EVIDENCE_HOSTED_SESSION
+        return Done(sees, gap)
 
     async def _back(self, live: LiveRoom, publication: Publication, deadline: Deadline) -> None:
         """Waits for it to be in the room under another SID. Raises what it ended of, or LiveKitUnavailable."""

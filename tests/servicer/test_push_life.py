@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import participants
 from tests.media.encoded import HEIGHT, WIDTH, encoded, number_in, picture
 from tests.media.viewer import luma, viewer
 from tests.publications import ENDED, LIVE, publication, until
@@ -111,6 +112,33 @@ async def test_a_stall_that_lasts_ends_the_publication_and_the_stream(admin: Cli
         refused = await pusher.refused()
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PUBLICATION_ENDED")
     assert (await until(admin, known, lambda found: found.state == ENDED)).end_cause == SOURCE_ENDED
+
+
+@pytest.mark.parametrize("kind", ["raw_video", "encoded_video", "pcm", "data"])
+async def test_the_end_of_the_media_takes_the_participant_away(
+    admin: Client, room: str, livekit: LiveKitProcess, kind: str
+) -> None:
+    frames = {
+        "raw_video": [push.raw(number, PICTURE) for number in range(5)],
+        "encoded_video": push.units(encoded("vp8", 5)),
+        "pcm": [push.sound(0, 0.2, 48_000, 500)],
+        "data": [push.payload(b"last")],
+    }
+    known = await push.publish_push(admin, room, push.push_spec(kind))
+    async with push.pushing(admin, known) as pusher:
+        await pusher.ready()
+        await comes_or_goes(livekit, known, there=True)
+        await pusher.send(*frames[kind])
+        await pusher.finish()
+    # Or each would hold a place in the media worker for ever.
+    await comes_or_goes(livekit, known, there=False)
+
+
+async def comes_or_goes(livekit: LiveKitProcess, known: pb.Publication, *, there: bool) -> None:
+    """Waits until the publication's participant is in the room, or is not."""
+    async with asyncio.timeout(push.DEADLINE_S):
+        while (known.participant_identity in await participants(livekit, known.room)) != there:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_publication_into_which_nobody_pushes_ends(admin: Client, room: str) -> None:

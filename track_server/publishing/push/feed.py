@@ -186,8 +186,7 @@ class Feed:
             connection.close()
             self._freed.set()
             self._wake()
-            if self._finishing and not self._connections:
-                self._spawn(self.end("the media ended"), "push ends")
+            self._look.set()
 
     def taken(self, connection: Connection, taken: Taken) -> None:
         """See Listener."""
@@ -219,6 +218,10 @@ class Feed:
         """Mutes and ends the publication when it is due. Returns once it has ended."""
         loop = asyncio.get_running_loop()
         while self.publication.state != ENDED:
+            if self._finishing and not self._connections:
+                # The last child has played it out.
+                await self.end("the media ended")
+                return
             match self.clock.due(loop.time()):
                 case Due.END:
                     await self.end("nobody pushes frames")
@@ -247,8 +250,11 @@ class Feed:
         if publication.state == ENDED:
             return
         cause = publication_pb2.PUBLICATION_END_CAUSE_SOURCE_ENDED
-        await self._book.take(lifecycle.end(publication, cause, now(), detail=detail))
-        self._ended(publication)
+        try:
+            await self._book.take(lifecycle.end(publication, cause, now(), detail=detail))
+        finally:
+            # Also where the caller goes meanwhile: its session would stay for ever.
+            self._ended(publication)
 
     async def aclose(self) -> None:
         """Lets go of everything. May be called twice."""

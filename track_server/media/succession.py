@@ -14,9 +14,11 @@ from track.media.v1.media_service_pb2 import (
     HostedTrackReport,
     HostedTrackStats,
 )
+from track.v1.track_pb2 import TrackType
 from track_server.flow import Flow, gap_ms
 from track_server.media.carriers import Carrier
 from track_server.media.hosted import HostedTrack
+from track_server.media.options import track_type
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +145,7 @@ class Succession:
         for track in self.tracks():
             if track is not live and track is not self._current:
                 self._close(track)
-        if keep and live is not None and _distinct(live.desired, desired):
+        if keep and live is not None and _distinct(live, desired):
             if live is not self._current:
                 self._close(self._current)
             self._previous = live
@@ -201,9 +203,9 @@ async def _gap_ms(old: Carrier, current: HostedTrack) -> float | None:
     return None
 
 
-def _distinct(old: DesiredTrack, new: DesiredTrack) -> bool:
+def _distinct(old: HostedTrack, new: DesiredTrack) -> bool:
     """Whether both can be in the room at once: LiveKit has one data track of a name."""
-    return old.spec.WhichOneof("input") != "data" or old.spec.name != new.spec.name
+    return track_type(new.spec) != TrackType.TRACK_TYPE_DATA or old.name != new.spec.name
 
 
 def _sent(stats: HostedTrackStats) -> int:

@@ -101,7 +101,7 @@ class Replacer:
             await self._published(takeover)
             await self._shown(takeover)
             if self._work.graceful and not takeover.over:
-                await self._overlap()
+                await self._overlap(takeover)
             elif not self._work.graceful:
                 await self._subscribers.carry(self._live, self._id, self._watch)
             self._go_on()
@@ -190,13 +190,13 @@ class Replacer:
             self._work.evidence = publication_pb2.EVIDENCE_ROOM if sid else publication_pb2.EVIDENCE_HOSTED_SESSION
         self._watch.gaps.new_sid = self._current().track_sid
 
-    async def _overlap(self) -> None:
-        """Both tracks are there until the subscribers have the new one."""
+    async def _overlap(self, takeover: Takeover) -> None:
+        """Both tracks are there until the subscribers have the new one, where the old one had not to go first."""
         publication = self._current()
         await self._subscribers.carry(self._live, self._id, self._watch)
         if publication.muted or publication.type == DATA or not self._watch.sees:
             # Nothing to see: nothing is sent, or the view does not show it.
-            await self._book.until(lambda: self._current().state == ENDED, OVERLAP_S)
+            await self._book.until(lambda: takeover.gone or self._current().state == ENDED, OVERLAP_S)
         elif await self._watch.until_received(_RECEIVED_S):
             if self._watch.gaps.receivers:
                 self._work.evidence = publication_pb2.EVIDENCE_DEBUG_VIEW

@@ -84,7 +84,8 @@ class Takeovers:
         takeover.new_sid = report.track_sid
         if report.HasField("gap_ms"):
             takeover.gap_ms = report.gap_ms
-        takeover.gone = not report.previous_track_sid and not takeover.keeps
+        # Also where both are to be there: of data tracks of one name the old one goes first.
+        takeover.gone = not report.previous_track_sid
         return takeover
 
     # What the track there does as it is.

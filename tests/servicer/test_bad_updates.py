@@ -1,5 +1,7 @@
 """UpdatePublication, refused: each says why, and the publication is what it was."""
 
+import math
+
 import grpc
 import pytest
 
@@ -35,6 +37,8 @@ MICROPHONE = pb.PublicationSpec(source=track_pb2.TRACK_SOURCE_MICROPHONE)
         (pb.PublicationSpec(), ["encryption.shared_key"], ("INVALID_OPTIONS", "update_mask", "encryption")),
         (video(width=321), ["video.width"], ("INVALID_FIELD", "spec.video.width", "even")),
         (video(frames_per_second=61), ["video.frames_per_second"], ("INVALID_FIELD", RATE, f"{RATE}: must be")),
+        (video(frames_per_second=math.nan), ["video.frames_per_second"], ("INVALID_FIELD", RATE, f"{RATE}: must be")),
+        (video(frames_per_second=math.inf), ["video.frames_per_second"], ("INVALID_FIELD", RATE, f"{RATE}: must be")),
         (VP9, ["video.codec", "video.simulcast"], ("INVALID_OPTIONS", "spec.video.simulcast", "")),
         (AUDIO, ["audio.max_bitrate_bps"], ("INVALID_OPTIONS", "spec.audio", "audio")),
         (MICROPHONE, ["source"], ("INVALID_OPTIONS", "spec.source", "")),

@@ -27,8 +27,10 @@ from tests.servicer.restarting import (
     subscribers,
 )
 from tests.track_process import Client
-from track.v1 import publication_pb2, tracks_pb2
+from track.v1 import media_frame_pb2, publication_pb2, tracks_pb2
 from track.v1 import publication_update_pb2 as pb
+
+PUSHED_DATA = publication_pb2.PublicationSpec(push=publication_pb2.PushInput(data=media_frame_pb2.DataFormat()))
 
 
 @pytest.mark.parametrize("size", [(320, 180), (1280, 720)])
@@ -111,6 +113,17 @@ async def test_it_is_published_again_with_metadata_mute_and_subscribers(
         assert "viewer" in measured, answer
         if measured["viewer"].HasField("gap_ms"):
             assert measured["viewer"].gap_ms >= 0
+
+
+@pytest.mark.parametrize("spec", [DATA, PUSHED_DATA], ids=["data", "pushed"])
+async def test_of_data_tracks_of_one_name_the_old_one_goes_first(
+    restarter: Client, room: str, spec: publication_pb2.PublicationSpec
+) -> None:
+    known = await publish(restarter, room, spec, "host")
+    answer = await restart(restarter, known, REPUBLISH, graceful=True)
+    assert (levels(answer), answer.stage) == ([REPUBLISH], OBSERVED), answer
+    assert [entry.HasField("end_time") for entry in answer.publication.lineage] == [True, False]
+    assert answer.steps[0].duration.ToSeconds() < 5, "nobody waits for what has gone"
 
 
 async def test_how_long_media_did_not_flow_is_told(livekit: LiveKitProcess, restarter: Client, room: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import time
 from pathlib import Path
 
 import grpc
@@ -21,6 +22,7 @@ from tests.track_process import Client, TrackProcess
 from tests.updates import IN_PLACE, NONE, REPLACED, audience, update, update_of, video
 from track.v1 import publication_pb2 as pb
 from track.v1 import tracks_pb2
+from track_server.publishing.replacement import OVERLAP_S
 
 
 async def sids_of(client: Client, room: str) -> dict[str, str]:
@@ -232,6 +234,20 @@ async def test_two_at_once_are_made_one_after_the_other(admin: Client, room: str
     assert (after.spec.name, after.spec.video.max_bitrate_bps) == ("one", 111_000)
     assert len(after.lineage) == 3
     assert await sids_of(admin, room) == {after.publication_id: after.track_sid}
+
+
+async def test_a_data_track_of_another_name_is_beside_the_old_one_until_that_goes(admin: Client, room: str) -> None:
+    known = await publish(admin, room, DATA, "host")
+    begun = time.monotonic()
+    answer = await update(admin, known, pb.PublicationSpec(name="renamed"), "name")
+    took_s = time.monotonic() - begun
+    after = answer.publication
+    assert (answer.method, answer.stage, after.spec.name) == (REPLACED, OBSERVED, "renamed")
+    assert answer.gap.publisher_ms == 0, "both were there"
+    assert [entry.HasField("end_time") for entry in after.lineage] == [True, False]
+    first, second = after.lineage
+    assert first.end_time.ToMilliseconds() - second.begin_time.ToMilliseconds() >= 1000 * OVERLAP_S
+    assert took_s < OVERLAP_S + 3
 
 
 async def test_what_is_taken_back_while_it_is_replaced_was_not_updated(admin: Client, room: str) -> None:

@@ -39,6 +39,8 @@ class HostedTrack:
         """`passage` returns when the publication may be published. `after` is what it replaces: it is taken away
         first."""
         self.desired = desired
+        self.name = desired.spec.name
+        """LiveKit's, as long as it is there: what is desired may have another one before another track is begun."""
         self.state: HostedTrackState.ValueType = HOSTED_TRACK_STATE_UNSPECIFIED
         self._error: errors.TrackError | None = None
         self._create_carrier = create_carrier

@@ -133,8 +133,6 @@ class Succession:
         elif desired.unmute_time_us > known.unmute_time_us:
             self._current.carrier.mute(False)
         if not told:
-            # What is there stays what it is: the server may know already what is to come in its place.
-            desired.spec.CopyFrom(known.spec)
             self._current.desired = desired
             return
         self._current.change(desired)
@@ -147,7 +145,7 @@ class Succession:
         for track in self.tracks():
             if track is not live and track is not self._current:
                 self._close(track)
-        if keep and live is not None and _distinct(live.desired, desired):
+        if keep and live is not None and _distinct(live, desired):
             if live is not self._current:
                 self._close(self._current)
             self._previous = live
@@ -205,9 +203,9 @@ async def _gap_ms(old: Carrier, current: HostedTrack) -> float | None:
     return None
 
 
-def _distinct(old: DesiredTrack, new: DesiredTrack) -> bool:
+def _distinct(old: HostedTrack, new: DesiredTrack) -> bool:
     """Whether both can be in the room at once: LiveKit has one data track of a name."""
-    return track_type(old.spec) != TrackType.TRACK_TYPE_DATA or old.spec.name != new.spec.name
+    return track_type(new.spec) != TrackType.TRACK_TYPE_DATA or old.name != new.spec.name
 
 
 def _sent(stats: HostedTrackStats) -> int:

@@ -152,14 +152,11 @@ class PublicationUpdates:
         before = self._book.whole(known)
 
         def completed(spec: PublicationSpec) -> PublicationSpec:
-            return complete(spec, before.publication_id, _stream_of(before))
+            return complete(self._within_the_rules(spec), before.publication_id, _stream_of(before))
 
         asked = changed(before.spec, request.spec, request.update_mask, completed)
-        if violations := self._rules.collect_violations(asked):
-            field = f"spec.{path_of(violations[0])}"
-            raise InvalidField(f"{field}: {fault_of(violations[0])}", field=field)
         spec, kind, bounds = await self._clearance.spec(
-            principal, before.room, before.participant_identity, before.publication_id, asked
+            principal, before.room, before.participant_identity, before.publication_id, self._within_the_rules(asked)
         )
         if kind != before.type:
             raise InvalidOptions("what the track carries cannot change", field="update_mask")
@@ -170,6 +167,12 @@ class PublicationUpdates:
         if method_of(before, after) != NONE and before.route == INGRESS:
             raise NotSupported("an ingress sends what it was made with; end it and publish another one")
         return _Change(before, after, bounds)
+
+    def _within_the_rules(self, spec: PublicationSpec) -> PublicationSpec:
+        if violations := self._rules.collect_violations(spec):
+            field = f"spec.{path_of(violations[0])}"
+            raise InvalidField(f"{field}: {fault_of(violations[0])}", field=field)
+        return spec
 
     def _admitted(self, change: _Change, live: LiveRoom) -> _Change:
         """The change where there is room for it, in a codec that LiveKit has."""

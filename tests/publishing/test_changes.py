@@ -151,6 +151,12 @@ def test_one_source_feeds_what_has_the_same_pictures() -> None:
         assert same_feed(base, change(PATTERN, asked, path)) is same
 
 
+def test_pushed_pictures_have_one_source_at_every_rate() -> None:
+    pushed = {"push": {"rawVideo": {}}, "video": {"width": 320, "height": 180}}
+    asked = {"video": {"framesPerSecond": 10}}
+    assert same_feed(completed(spec(pushed)), change(pushed, asked, "video.frames_per_second"))
+
+
 def test_the_digest_is_of_what_is_sent() -> None:
     base, other = completed(spec(PATTERN)), change(PATTERN, {"name": "two"}, "name")
     told = change(PATTERN, {"metadata": {"a": 1}}, "metadata")

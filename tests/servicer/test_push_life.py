@@ -18,6 +18,7 @@ from tests.publications import ENDED, LIVE, publication, until
 from tests.servicer import pushing as push
 from tests.servicer.test_revocation import permit
 from tests.track_process import Client, TrackProcess
+from tests.updates import REPLACED, update
 from track.v1 import error_pb2, tracks_pb2
 from track.v1 import publication_pb2 as pb
 
@@ -139,6 +140,22 @@ async def comes_or_goes(livekit: LiveKitProcess, known: pb.Publication, *, there
     async with asyncio.timeout(push.DEADLINE_S):
         while (known.participant_identity in await participants(livekit, known.room)) != there:
             await asyncio.sleep(0.05)
+
+
+async def test_a_track_that_is_replaced_leaves_out_no_frame_and_counts_none(admin: Client, room: str) -> None:
+    spec = push.push_spec("pcm")
+    spec.push.pcm.channels, spec.audio.stereo = 2, True
+    known = await push.publish_push(admin, room, spec)
+    async with push.pushing(admin, known) as pusher:
+        await pusher.ready()
+        # As far ahead as it may be: when the old track goes, there is much on the way to both.
+        pieces = (push.sound(0.02 * number, 0.02, 48_000, 500, 1500) for number in range(250))
+        feeding = asyncio.create_task(pusher.send(*pieces))
+        live = await until(admin, known, lambda found: found.state == LIVE)
+        wanted = pb.PublicationSpec(audio=pb.AudioOptions(stereo=False))
+        assert (await update(admin, live, wanted, "audio.stereo")).method == REPLACED
+        await feeding
+        assert (await pusher.finish()).frames_dropped == 0
 
 
 async def test_a_publication_into_which_nobody_pushes_ends(admin: Client, room: str) -> None:

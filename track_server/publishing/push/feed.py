@@ -181,8 +181,10 @@ class Feed:
                 await self._book.take(lifecycle.untroubled(lifecycle.move(publication, STARTING, now())))
             await connection.listen(self)
         finally:
+            if connection is self._connections[-1]:
+                # Of one that was replaced they are on the way to its successor too.
+                self._frames_dropped += connection.frames_on_the_way
             self._connections.remove(connection)
-            self._frames_dropped += connection.frames_on_the_way
             connection.close()
             self._freed.set()
             self._wake()

@@ -16,9 +16,10 @@ from tests.conftest import StartLiveKit, StartTrack
 from tests.livekit_process import LiveKitProcess
 from tests.livekit_rooms import existing_room, livekit_api
 from tests.participants import camera, microphone, participant
-from tests.publications import ENDED, TONE, publication, publish
+from tests.publications import ENDED, TONE, pattern, publication, publish, until
 from tests.refusals import refusal
 from tests.track_process import Client, TrackProcess
+from tests.updates import update, video
 from track.control.v1 import control_pb2
 from track.v1 import publication_pb2 as pb
 from track_server.store.sqlite import SqliteStore
@@ -151,6 +152,18 @@ async def test_a_publication_ends_with_moderation_and_does_not_come_back(
     assert not done.HasField("permission_restored")
     found = await publication(admin, room, published.publication_id)
     assert found.end_cause == pb.PUBLICATION_END_CAUSE_MODERATION
+
+
+async def test_a_track_that_is_being_replaced_takes_its_publication_along(
+    track: TrackProcess, livekit: LiveKitProcess, room: str, admin: Client
+) -> None:
+    published = await publish(admin, room, pattern(), "studio")
+    replaced = asyncio.create_task(update(admin, published, video(max_bitrate_bps=200_000), "video.max_bitrate_bps"))
+    await until(admin, published, lambda found: len(found.lineage) == 2)
+    done = await unpublish(admin, room, published.track_sid)
+    assert (done.publication.state, done.publication.end_cause) == (ENDED, pb.PUBLICATION_END_CAUSE_MODERATION)
+    assert (done.stage, sids(await seen_by_livekit(livekit, room, "studio"))) == (OBSERVED, set())
+    assert (await refusal(replaced)).reason == "PUBLICATION_ENDED"
 
 
 async def test_by_publication_id_the_method_is_told_too(

@@ -186,6 +186,17 @@ async def test_who_has_only_just_joined_is_not_thrown_out(admin: Client, livekit
             assert not gone.is_set()
 
 
+async def test_who_takes_the_identity_of_a_hosted_participant_has_it_and_stays(
+    admin: Client, livekit: LiveKitProcess, room: str
+) -> None:
+    known = await publish(admin, room, TONE, "host")
+    async with participant(livekit, room, "host") as taker:
+        over = await until(admin, known, lambda found: found.state == ENDED)
+        assert over.end_cause == pb.PUBLICATION_END_CAUSE_PARTICIPANT_REMOVED
+        assert len(over.lineage) == 1
+        assert taker.isconnected()
+
+
 async def test_who_is_hidden_is_not_thrown_out(admin: Client, livekit: LiveKitProcess, room: str) -> None:
     async with events(admin, room) as stream:
         await stream.snapshot()

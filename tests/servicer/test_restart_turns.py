@@ -1,6 +1,7 @@
 """Restarts that are refused, wait for their turn, or are only validated."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -8,6 +9,7 @@ import pytest
 
 from tests.conftest import StartTrack
 from tests.livekit_process import LiveKitProcess
+from tests.livekit_rooms import delete_room
 from tests.participants import microphone, participant
 from tests.publications import (
     DATA,
@@ -130,6 +132,22 @@ async def test_a_change_in_between_is_no_failure_of_the_restart(restarter: Clien
     assert changed.stage == OBSERVED
     answer = await restarted
     assert not answer.steps[0].HasField("problem"), answer
+
+
+@pytest.mark.parametrize("level", [KEYFRAME, RESUBSCRIBE])
+async def test_of_a_room_that_closes_meanwhile_it_tells_that_the_publication_has_ended(
+    livekit: LiveKitProcess, restarter: Client, room: str, level: "pb.RestartLevel.ValueType"
+) -> None:
+    known = await publish(restarter, room, pattern(), "host")
+    restarted = asyncio.create_task(restart(restarter, known, level))
+    # Until its turn has begun.
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while not restarted.done():
+            await restart(restarter, known, level, validate_only=True)
+    await delete_room(livekit, room)
+    answer = await restarted
+    assert [step.problem.reason for step in answer.steps] == [error_pb2.ERROR_REASON_PUBLICATION_ENDED]
+    assert answer.publication.end_cause == publication_pb2.PUBLICATION_END_CAUSE_ROOM_CLOSED
 
 
 async def test_where_no_level_could_be_done_nothing_was_asked_for(

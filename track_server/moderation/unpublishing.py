@@ -14,6 +14,7 @@ from track_server.control.targets import target_of
 from track_server.deadline import Deadline
 from track_server.errors import TrackError
 from track_server.livekit.api import LiveKitApi
+from track_server.publishing import lifecycle
 from track_server.publishing.book import Book
 from track_server.publishing.ending import METHODS, Ending
 from track_server.publishing.ids import hosted
@@ -175,7 +176,7 @@ class Unpublishing:
             known
             for known in self._book.active()
             # An ingress publishes more than the one track that stands for its publication.
-            if known.room == room and track_sid in (known.track_sid, *known.ingress.track_sids)
+            if known.room == room and track_sid in (*lifecycle.there(known), *known.ingress.track_sids)
         )
         publication = next(found, None)
         return shown(publication) if publication is not None else None

@@ -110,6 +110,11 @@ def left(publication: Publication, now: timestamp_pb2.Timestamp, *, beside: str 
     return result
 
 
+def there(publication: Publication) -> list[str]:
+    """SIDs of its tracks in the room: two while one takes over from the other, else one or none."""
+    return [entry.track_sid for entry in publication.lineage if not entry.HasField("end_time")]
+
+
 def changed(publication: Publication, spec: publication_pb2.PublicationSpec) -> Publication:
     """The same state, with another spec."""
     result = _copy(publication)

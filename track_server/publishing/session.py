@@ -21,6 +21,7 @@ from track_server.publishing.audience import Audience, Telling
 from track_server.publishing.carried import Carried
 from track_server.publishing.entering import with_stereo
 from track_server.publishing.hearing import Hearing
+from track_server.publishing.identities import is_taken
 from track_server.publishing.ids import hosted, session_id
 from track_server.publishing.lifecycle import LIVE
 from track_server.publishing.placement import Placement
@@ -160,7 +161,7 @@ class HostedSession:
 
     async def _refuse_foreign(self, live: LiveRoom) -> None:
         participant = live.model.participants.get(self.identity)
-        if participant is None and self._generation:
+        if self._generation:
             # It may have joined a moment ago, which signalling does not tell yet. PublishTrack looked before the first.
             participant = (await roster(self._hosting.api, self.room)).participants.get(self.identity)
         if participant is not None and not hosted(self.room, participant):
@@ -277,7 +278,8 @@ class HostedSession:
             # Whoever watches the room tells a deleted one from one that LiveKit lost, and will know the new one.
             self._fruitless += 1
         cause = _END_CAUSES.get(report.reason)
-        if cause is None and report.reason == media.SESSION_END_REASON_DUPLICATE_IDENTITY and self._taken_over():
+        displaced = report.reason == media.SESSION_END_REASON_DUPLICATE_IDENTITY
+        if displaced and await is_taken(self._hosting.api, self.room, self.identity):
             cause = publication_pb2.PUBLICATION_END_CAUSE_PARTICIPANT_REMOVED
         if cause is not None:
             await self.carried.end_all(cause)
@@ -285,11 +287,6 @@ class HostedSession:
 
     def _shown(self) -> bool:
         return any(publication.state == LIVE for publication in self.carried.wanted())
-
-    def _taken_over(self) -> bool:
-        live = self.carried.live
-        participant = live.model.participants.get(self.identity) if live is not None else None
-        return participant is not None and not hosted(self.room, participant)
 
     def _tell(self) -> None:
         if self._attachment is not None:

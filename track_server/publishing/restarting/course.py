@@ -12,7 +12,7 @@ from track.v1 import publication_pb2, quality_pb2, track_pb2
 from track.v1 import publication_update_pb2 as pb
 from track_server.deadline import Deadline
 from track_server.durations import duration_of
-from track_server.errors import CompanionMissing, Internal, NotSupported, PublishFailed, TrackError
+from track_server.errors import CompanionMissing, Internal, NotSupported, PublicationEnded, PublishFailed, TrackError
 from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.meters import Meter
 from track_server.publishing.progress import has_sid
@@ -117,6 +117,10 @@ class Runner:
             answer.stage = publication_pb2.STAGE_OBSERVED if took_effect else publication_pb2.STAGE_ACKNOWLEDGED
             if not (enough and took_effect):
                 problem = PublishFailed(_why(flow))
+        publication = self._steps.current(subject)
+        over = publication is not None and publication.state == ENDED
+        if over and not isinstance(problem, PublicationEnded):
+            problem = PublicationEnded("the publication has ended")
         if problem is not None:
             step.problem.CopyFrom(problem.problem())
         step.duration.CopyFrom(duration_of(time.monotonic() - begun))
@@ -128,8 +132,7 @@ class Runner:
             level=pb.RestartLevel.Name(level),
             problem=problem.message if problem is not None else None,
         )
-        publication = self._steps.current(subject)
-        return enough or (publication is not None and publication.state == ENDED)
+        return enough or over
 
     async def _flow(self, subject: Subject, meter: Meter | None) -> MediaFlow:
         publication = self._steps.current(subject)

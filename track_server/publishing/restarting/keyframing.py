@@ -19,8 +19,6 @@ async def send_keyframe(live: LiveRoom, track_sid: str, meter: Meter) -> "Eviden
 
     Raises LiveKitUnavailable while nobody is connected who could ask, TrackNotFound.
     """
-    if live.keyframes is None:
-        raise LiveKitUnavailable("the room is not followed at this moment, so nobody can ask for a keyframe")
     track = find_track(live.model.tracks, track_sid, "publication_id")
     await meter.until(lambda: bool(meter.keyframes) and meter.sent[0] == track_sid, _FIRST_STATS_S)
     before = meter.keyframes
@@ -30,8 +28,10 @@ async def send_keyframe(live: LiveRoom, track_sid: str, meter: Meter) -> "Eviden
 
     # A video of one layer has it whichever is asked for.
     for layer in LAYERS[: max(1, len(before))]:
-        known = fresh()
-        async with live.keyframes.asking(track, layer):
+        known, keyframes = fresh(), live.keyframes
+        if keyframes is None:
+            raise LiveKitUnavailable("the room is not followed at this moment, so nobody can ask for a keyframe")
+        async with keyframes.asking(track, layer):
             # Layers that nobody receives are not sent, and have none.
             await meter.until(lambda known=known: fresh() > known or 0 < len(before) <= fresh(), _LAYER_S)  # type: ignore[misc]
         if 0 < len(before) <= fresh():

@@ -20,6 +20,7 @@ from track_server.errors import (
 )
 from track_server.lifetime import Closing, Tasks
 from track_server.livekit.api import LiveKitApi
+from track_server.publishing import lifecycle
 from track_server.publishing.book import Book
 from track_server.publishing.lifecycle import ENDED, LIVE
 from track_server.publishing.progress import has_sid
@@ -120,7 +121,7 @@ class Restarts(Closing):
                 raise PublicationEnded("the publication has ended", field="publication_id")
             return Subject(live, known, known.track_sid, known.type, request.graceful, cause)
         active = [found for found in self._book.of_room(live.name) if found.state != ENDED]
-        known = next((found for found in active if found.track_sid == request.track_sid), None)
+        known = next((found for found in active if request.track_sid in lifecycle.there(found)), None)
         track = live.model.tracks.get(request.track_sid)
         if known is None and track is None:
             # It may have been published a moment ago.

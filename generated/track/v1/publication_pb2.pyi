@@ -576,7 +576,7 @@ class FileInput(_message.Message):
     START_OFFSET_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
     """A path in the server's media folder (`TRACK_MEDIA_DIR`), or an http or https URL whose host the server allows
-    (`TRACK_MEDIA_URL_HOSTS`). Container MP4, MOV, Matroska, WebM, MPEG-TS, AVI, OGG, WAV, MP3, FLAC or IVF.
+    (`TRACK_MEDIA_URL_HOSTS`), without a user in it. Container MP4, MOV, Matroska, WebM, MPEG-TS, AVI, OGG, WAV, MP3, FLAC or IVF.
     """
     type: _track_pb2.TrackType.ValueType
     """The stream to publish, AUDIO or VIDEO. Default: video where the file has it, else audio."""

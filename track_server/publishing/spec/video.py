@@ -67,8 +67,9 @@ def complete_video(spec: PublicationSpec, stream: Stream | None, bounds: Bounds,
 
 
 def sent_below_bps(spec: PublicationSpec) -> int:
-    """What LiveKit's SDK sends of the layer below the full size, in bits per second, where it may send layers; 0: there is
-    none, or others than this service send it. Size, rate and codec are known.
+    """What LiveKit's SDK sends of the layer below the full size, in bits per second, where it may send layers.
+
+    0: there is none, or others than this service send it. Size, rate and codec are known.
     """
     video = spec.video
     hosted = not spec.HasField("device") and not spec.HasField("ingress")

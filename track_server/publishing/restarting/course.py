@@ -12,7 +12,7 @@ from track.v1 import publication_pb2, quality_pb2, track_pb2
 from track.v1 import publication_update_pb2 as pb
 from track_server.deadline import Deadline
 from track_server.durations import duration_of
-from track_server.errors import CompanionMissing, Internal, NotSupported, PublishFailed, TrackError
+from track_server.errors import CompanionMissing, Internal, NotSupported, PublicationEnded, PublishFailed, TrackError
 from track_server.publishing.lifecycle import ENDED
 from track_server.publishing.meters import Meter
 from track_server.publishing.progress import has_sid
@@ -114,7 +114,9 @@ class Runner:
             step.evidence = answer.evidence = evidence
             answer.stage = publication_pb2.STAGE_OBSERVED if took_effect else publication_pb2.STAGE_ACKNOWLEDGED
             if not (enough and took_effect):
-                problem = PublishFailed(_why(flow))
+                current = self._steps.current(subject)
+                over = current is not None and current.state == ENDED
+                problem = PublicationEnded("the publication has ended") if over else PublishFailed(_why(flow))
         if problem is not None:
             step.problem.CopyFrom(problem.problem())
         step.duration.CopyFrom(duration_of(time.monotonic() - begun))

@@ -161,6 +161,30 @@ async def served() -> AsyncIterator[tuple[Health, str]]:
     await server.stop(0)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["token", "--room", "r", "--identity", "\udcff"],
+        ["health", "--address", "\udcff:1"],
+        ["health", "--service", "\udcff"],
+        ["events", "--room", "\udcff"],
+    ],
+)
+def test_an_argument_that_is_not_utf8_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "is not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e400", "soon"])
+def test_health_does_not_wait_for_what_is_no_time(capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["health", f"--timeout={seconds}"])
+    assert ended.value.code == 2
+    assert "no number of seconds" in capsys.readouterr().err
+
+
 async def test_health_tells_by_its_exit_status_whether_the_server_serves(
     served: tuple[Health, str], environment: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,11 @@ def test_a_url_that_can_be_read_in_two_ways_is_malformed(uri: str) -> None:
         mediafile.resolve(uri, None, ["media.example", "evil.example"])
 
 
+def test_a_url_with_a_user_is_refused_with_that_reason() -> None:
+    with pytest.raises(errors.InvalidField, match="a user"):
+        mediafile.resolve("http://user:pass@media.example/a.mp4", None, ["media.example"])
+
+
 def test_a_url_is_read_from_its_host_alone(folder: Path, host: str) -> None:
     def probe(path: str) -> mediafile.MediaInfo:
         return mediafile.probe(mediafile.resolve(f"http://{host}{path}", None, [host]), EITHER)
@@ -177,7 +182,7 @@ def test_a_url_is_read_from_its_host_alone(folder: Path, host: str) -> None:
     with pytest.raises(errors.MediaNotFound):
         probe("/not-there.mp4")
     for path in ("/moved.mp4", "/list.m3u8", "/text.mp4"):
-        with pytest.raises(errors.MediaInvalid):
+        with pytest.raises(errors.MediaInvalid, match="the URL cannot be read as media"):
             probe(path)
 
 

@@ -47,7 +47,13 @@ _GC_THRESHOLDS: Final = (50_000, 20, 20)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 2 where the settings are wrong, with a sentence each on stderr."""
-    options = vars(_parser().parse_args(arguments))
+    parser = _parser()
+    given = sys.argv[1:] if arguments is None else arguments
+    options = vars(parser.parse_args(given))
+    for argument in given:
+        # Its bytes come as surrogates, which can be neither sent nor signed.
+        if any("\udc80" <= character <= "\udcff" for character in argument):
+            parser.error(f"{argument!r} is not UTF-8")
     run = options.pop("run")
     _forgive_short_secrets()
     try:

@@ -9,6 +9,8 @@ _WORDS: Final = {
     "must be at least 1 bytes": "must not be empty",
     "must contain at least 1 item(s)": "must not be empty",
     "must not be in list [0]": "must be set",
+    "must not be in list [3]": "must not be TRACK_TYPE_DATA",
+    "must be in list [1, 2, 3]": "must be one of LOW, MEDIUM and HIGH",
     "value is required": "must be set",
     "exactly one field is required in oneof": "one of its fields must be set",
     "value must be one of the defined enum values": "must be one of the values that its enum defines",

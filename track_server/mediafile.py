@@ -87,7 +87,9 @@ def _resolve_url(uri: str, url_hosts: Collection[str]) -> ResolvedMedia:
         raise errors.InvalidField("the URL is malformed", field="file.uri") from error
     if parts.scheme not in _DEFAULT_PORTS:
         raise errors.MediaNotAllowed("only http and https URLs are allowed", field="file.uri")
-    if not parts.hostname or "@" in parts.netloc or "\\" in uri or " " in uri:
+    if "@" in parts.netloc:
+        raise errors.InvalidField("a URL with a user in it is not taken", field="file.uri")
+    if not parts.hostname or "\\" in uri or " " in uri:
         raise errors.InvalidField("the URL is malformed", field="file.uri")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     allowed = {entry.lower() for entry in url_hosts}
@@ -119,9 +121,10 @@ def open_media(media: ResolvedMedia) -> av.container.InputContainer:
     except (av.error.FileNotFoundError, av.error.HTTPNotFoundError) as error:
         raise errors.MediaNotFound("there is no such media file or URL", field="file.uri") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise errors.MediaInvalid(
-            "the file cannot be read as media of an allowed container", field="file.uri"
-        ) from error
+        what = "the file cannot be read as media of an allowed container"
+        if media.protocols != "file":
+            what = "the URL cannot be read as media of an allowed container: its host has to answer, without a redirect"
+        raise errors.MediaInvalid(what, field="file.uri") from error
 
 
 def probe(media: ResolvedMedia, type: TrackType.ValueType) -> MediaInfo:  # noqa: A002 - the contract's word

@@ -29,6 +29,43 @@ def test_a_bare_test_pattern_is_720p30_simulcast_vp8_from_a_camera() -> None:
     assert done.name == "PUB_1"
 
 
+@pytest.mark.parametrize(
+    ("source", "bitrate_bps", "simulcast"),
+    [
+        (track_pb2.TRACK_SOURCE_CAMERA, 449_999, False),
+        (track_pb2.TRACK_SOURCE_CAMERA, 450_000, True),
+        (track_pb2.TRACK_SOURCE_SCREEN_SHARE, 149_999, False),
+        (track_pb2.TRACK_SOURCE_SCREEN_SHARE, 150_000, True),
+    ],
+)
+def test_a_bitrate_below_that_of_the_lower_layers_is_no_simulcast(
+    source: "track_pb2.TrackSource.ValueType", bitrate_bps: int, simulcast: bool
+) -> None:
+    asked = spec(test_pattern=pb.TestPatternInput(), source=source, video=pb.VideoOptions(max_bitrate_bps=bitrate_bps))
+    done = complete(asked, "PUB_1", None)
+    assert (done.video.simulcast, done.video.max_bitrate_bps) == (simulcast, bitrate_bps)
+    asked.video.simulcast = True
+    if simulcast:
+        assert complete(asked, "PUB_1", None) == done
+    else:
+        with pytest.raises(InvalidOptions) as refused:
+            complete(asked, "PUB_1", None)
+        assert refused.value.field == "spec.video.max_bitrate_bps"
+
+
+def test_a_slow_video_in_layers_has_no_less_than_the_layer_below() -> None:
+    video = pb.VideoOptions(frames_per_second=5)
+    done = complete(spec(test_pattern=pb.TestPatternInput(), video=video), "PUB_1", None)
+    assert (done.video.simulcast, done.video.max_bitrate_bps) == (True, 450_000)
+    video.simulcast = False
+    done = complete(spec(test_pattern=pb.TestPatternInput(), video=video), "PUB_1", None)
+    assert done.video.max_bitrate_bps == round(1280 * 720 * 5 * BITS_PER_PIXEL)
+    # A client chooses its layers itself.
+    device = pb.DeviceInput(kind=pb.DEVICE_KIND_CAMERA)
+    video = pb.VideoOptions(max_bitrate_bps=100_000)
+    assert complete(spec(device=device, video=video), "PUB_1", None).video.simulcast
+
+
 def test_a_bare_tone_is_a_microphone_with_dtx_and_red() -> None:
     done = complete(spec(tone=pb.ToneInput()), "PUB_1", None)
     assert done.tone.frequency_hz == 440

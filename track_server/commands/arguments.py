@@ -15,7 +15,7 @@ def add_health(parser: argparse.ArgumentParser) -> None:
         default="track.v1.TrackService",
         help="what to ask for; default track.v1.TrackService: ready to serve. Empty: alive",
     )
-    parser.add_argument("--timeout", type=float, default=3.0, metavar="S", help="seconds to wait; default 3")
+    parser.add_argument("--timeout", type=_positive, default=3.0, metavar="S", help="seconds to wait; default 3")
 
 
 def add_events(parser: argparse.ArgumentParser) -> None:

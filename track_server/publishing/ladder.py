@@ -11,7 +11,7 @@ from track_server.durations import seconds_of
 from track_server.publishing.spec.fallback import DEFAULT_DEADLINE_S, DEFAULT_MAX_ATTEMPTS, DEFAULT_STEPS
 from track_server.publishing.spec.kinds import AUDIO, VIDEO
 from track_server.publishing.spec.layers import SIMULCAST_EDGE, most_usable_bps
-from track_server.publishing.spec.video import MIN_BITRATE_BPS
+from track_server.publishing.spec.video import MIN_BITRATE_BPS, sent_below_bps
 
 CODEC: Final = FallbackStep.FALLBACK_STEP_CODEC
 SIZE: Final = FallbackStep.FALLBACK_STEP_SIZE
@@ -179,6 +179,8 @@ def _lower_video(spec: PublicationSpec, step: int) -> None:
             _halve_bitrate(video)
         case _:
             pass
+    if video.simulcast and not video.layers and video.max_bitrate_bps < sent_below_bps(spec):
+        video.simulcast = False
 
 
 def _one_layer(video: VideoOptions) -> None:

@@ -576,7 +576,7 @@ class FileInput(_message.Message):
     START_OFFSET_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
     """A path in the server's media folder (`TRACK_MEDIA_DIR`), or an http or https URL whose host the server allows
-    (`TRACK_MEDIA_URL_HOSTS`). Container MP4, MOV, Matroska, WebM, MPEG-TS, AVI, OGG, WAV, MP3, FLAC or IVF.
+    (`TRACK_MEDIA_URL_HOSTS`), without a user in it. Container MP4, MOV, Matroska, WebM, MPEG-TS, AVI, OGG, WAV, MP3, FLAC or IVF.
     """
     type: _track_pb2.TrackType.ValueType
     """The stream to publish, AUDIO or VIDEO. Default: video where the file has it, else audio."""
@@ -795,12 +795,14 @@ class VideoOptions(_message.Message):
     max_bitrate_bps: _builtins.int
     """Maximum bitrate of the full layer in bits per second, 50,000 to 20,000,000, and no more than the raw picture has; with
     `scalability_mode` of all layers together, and no less than the full size needs. Default: 0.07 bits per pixel, 1.94 Mbit/s
-    for 720p30, of the scalable layers together; with `layers` no less than the layer below the full size has.
+    for 720p30, of the scalable layers together; with simulcast no less than the layer below the full size has. What this
+    service hosts is refused with less where `simulcast` or `layers` is set: LiveKit's SDK sends its lower layers all the same.
     """
     simulcast: _builtins.bool
     """Send simulcast layers, for a long edge of 960 pixels or more: the full size, 640x360 and 320x180 (480x360 and
     240x180 for 4:3). A smaller video is sent in its full size alone. Default: true for VP8 and H.264 of that size,
-    else false; true is refused for VP9 and AV1.
+    unless this service hosts it and `max_bitrate_bps` is below that of the layer below the full size; else false. True is
+    refused for VP9 and AV1.
     """
     scalability_mode: _builtins.str
     """Scalable layers within one stream (W3C webrtc-svc), e.g. `L3T3_KEY`. VP9 and AV1 alone. HOSTED: L1T1 to L3T3, also with h

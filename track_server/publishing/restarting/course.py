@@ -119,7 +119,7 @@ class Runner:
                 problem = PublishFailed(_why(flow))
         publication = self._steps.current(subject)
         over = publication is not None and publication.state == ENDED
-        if over and not isinstance(problem, PublicationEnded):
+        if publication is not None and over and not publication.HasField("problem"):
             problem = PublicationEnded("the publication has ended")
         if problem is not None:
             step.problem.CopyFrom(problem.problem())

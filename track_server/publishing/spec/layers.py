@@ -132,13 +132,18 @@ def refuse_other_layers(
         sizes = " and ".join(map(_told, sent))
         can = f"below the full size it is {sizes}" if sent else "a video of this size has no smaller layers"
         raise NotSupported(f"the layers that this service can send are fixed: {can}", field="spec.video.layers")
-    if sent and sent[-1].max_bitrate_bps > video.max_bitrate_bps:
-        raise InvalidOptions(
-            f"the layer below the full size has {sent[-1].max_bitrate_bps} bit/s, and the full size must not have less",
-            field="spec.video.max_bitrate_bps",
-        )
+    refuse_less_than_below(video, sent[-1].max_bitrate_bps if sent else 0)
     for layer, fixed in zip(video.layers, sent, strict=False):
         layer.CopyFrom(fixed)
+
+
+def refuse_less_than_below(video: VideoOptions, below_bps: int) -> None:
+    """Raises InvalidOptions where the full size has less than the layer below it."""
+    if video.max_bitrate_bps < below_bps:
+        raise InvalidOptions(
+            f"the layer below the full size has {below_bps} bit/s, and the full size must not have less",
+            field="spec.video.max_bitrate_bps",
+        )
 
 
 def _is(asked: VideoLayerOptions, sent: VideoLayerOptions) -> bool:

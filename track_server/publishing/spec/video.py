@@ -13,6 +13,7 @@ from track_server.publishing.spec.layers import (
     complete_layers,
     default_bitrate_bps,
     most_usable_bps,
+    refuse_less_than_below,
     refuse_other_layers,
     sdk_lower_layers,
 )
@@ -56,13 +57,26 @@ def complete_video(spec: PublicationSpec, stream: Stream | None, bounds: Bounds,
     hosted = not spec.HasField("device") and not spec.HasField("ingress")
     check_mode(video, hosted=hosted)
     asked = [VideoLayerOptions.FromString(layer.SerializeToString()) for layer in video.layers]
-    below = sdk_lower_layers(video, spec.source) if asked and hosted else []
-    _complete_bitrate(video, bounds, below[-1].max_bitrate_bps if below else 0)
-    _complete_simulcast(video, encoded=encoded)
+    below_bps = sent_below_bps(spec)
+    _complete_bitrate(video, bounds, below_bps)
+    _complete_simulcast(video, below_bps)
     if asked:
         complete_layers(video)
         if hosted:
             refuse_other_layers(asked, video, spec.source)
+
+
+def sent_below_bps(spec: PublicationSpec) -> int:
+    """What LiveKit's SDK sends of the layer below the full size, in bits per second, where it may send layers.
+
+    0: there is none, or others than this service send it. Size, rate and codec are known.
+    """
+    video = spec.video
+    hosted = not spec.HasField("device") and not spec.HasField("ingress")
+    if not hosted or not (video.layers or _may_be_simulcast(video)):
+        return 0
+    below = sdk_lower_layers(video, spec.source)
+    return below[-1].max_bitrate_bps if below else 0
 
 
 def _likely(spec: PublicationSpec) -> Stream:
@@ -107,7 +121,14 @@ def _complete_bitrate(video: VideoOptions, bounds: Bounds, below_bps: int) -> No
     video.max_bitrate_bps = video.max_bitrate_bps or min(default, bounds.max_bitrate_bps or default)
 
 
-def _complete_simulcast(video: VideoOptions, *, encoded: bool) -> None:
+def _may_be_simulcast(video: VideoOptions) -> bool:
+    """Whether it is sent so where it is not refused and its bitrate is enough."""
+    large = max(video.width, video.height) >= SIMULCAST_EDGE
+    return large and video.codec not in SCALABLE and (video.simulcast or not video.HasField("simulcast"))
+
+
+def _complete_simulcast(video: VideoOptions, below_bps: int) -> None:
+    """``below_bps``: see _complete_bitrate."""
     codec = SCALABLE.get(video.codec)
     if codec is not None and (video.simulcast or video.layers):
         raise InvalidOptions(
@@ -117,8 +138,10 @@ def _complete_simulcast(video: VideoOptions, *, encoded: bool) -> None:
     if video.layers and video.HasField("simulcast") and not video.simulcast:
         raise InvalidOptions("layers are simulcast, which is refused", field="spec.video.layers")
     if not video.HasField("simulcast"):
-        large = max(video.width, video.height) >= SIMULCAST_EDGE
-        video.simulcast = bool(video.layers) or (codec is None and not encoded and large)
+        # LiveKit's SDK would send the lower layers all the same, and more of each of them than of the full size.
+        video.simulcast = bool(video.layers) or (_may_be_simulcast(video) and video.max_bitrate_bps >= below_bps)
+    elif video.simulcast and not video.layers:
+        refuse_less_than_below(video, below_bps)
 
 
 def _default_size(stream: Stream, bounds: Bounds, max_pixels: int) -> tuple[int, int]:
